@@ -25,7 +25,7 @@ pub enum Payload {
     /// A new membership, in force from the moment it is appended.
     Membership {
         /// The membership after this entry.
-        membership: Membership,
+        membership: Arc<Membership>,
         /// A command for the state machine that belongs to the change (names, addresses); may be
         /// empty, and is on the entry that leaves a joint membership.
         context: Arc<[u8]>,

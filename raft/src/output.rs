@@ -1,7 +1,7 @@
 //! What a step asks for. Everything the core wants from the world is in [`Output`]; the order in
 //! which the fields may be carried out is their documentation, and is the whole contract.
 
-use crate::message::{Entry, Envelope, SnapshotMeta};
+use crate::message::{Entry, Envelope};
 use crate::types::{EntryId, HardState, LogIndex, MemberId, PersistId, ReadId, Term};
 use alloc::vec::Vec;
 
