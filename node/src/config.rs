@@ -1,1 +1,110 @@
-//! To be written.
+//! What a node must be told before it starts: plain, already checked values.
+//!
+//! May assume nothing about where the values came from (flags, environment, an embedding program).
+//! Must not know: sockets, disks, the replica.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// What `--initial-cluster-state` says about an empty data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InitialState {
+    /// Every listed member starts now and together they form the cluster.
+    New,
+    /// The cluster runs already and this member has been added to it.
+    Existing,
+}
+
+/// One `name=url` pair of a static start; a name may repeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InitialMember {
+    /// The member's name.
+    pub name: String,
+    /// One of its peer URLs.
+    pub peer_url: String,
+}
+
+/// How an empty data directory becomes a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// It waits for `Bootstrap` or `Join` through the admin service.
+    Managed,
+    /// etcd's static start: identities are derived from the list and the token.
+    Static {
+        /// Every initial member, ourselves among them.
+        initial_cluster: Vec<InitialMember>,
+        /// Whether the cluster is to be formed or runs already.
+        state: InitialState,
+        /// `--initial-cluster-token`; enters the identities.
+        token: String,
+    },
+}
+
+/// Everything that `run` needs. Each value has been checked by whoever built it.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Human-readable name, published through the replicated state.
+    pub name: String,
+    /// Directory of everything durable; created with mode 0700.
+    pub data_dir: PathBuf,
+    /// Where clients are served.
+    pub listen_client: Vec<SocketAddr>,
+    /// Client URLs told to others (`http://host:port`).
+    pub advertise_client_urls: Vec<String>,
+    /// Where peers are served.
+    pub listen_peer: Vec<SocketAddr>,
+    /// Peer URLs told to others (`http://host:port`).
+    pub advertise_peer_urls: Vec<String>,
+    /// Where the admin service is served; `None` turns it off.
+    pub listen_admin: Option<SocketAddr>,
+    /// How an empty directory becomes a member.
+    pub start: Start,
+    /// Interval between heartbeats of a leader, ms.
+    pub heartbeat_ms: u64,
+    /// Base of the election timeout, ms; at least five heartbeats.
+    pub election_ms: u64,
+    /// Applied entries after which the log in memory may be trimmed.
+    pub snapshot_count: u64,
+    /// Entries kept behind the applied index for followers that lag.
+    pub snapshot_catchup_entries: u64,
+    /// Largest size of the stored history, bytes; `None` for no limit.
+    pub quota_backend_bytes: Option<u64>,
+    /// Largest encoded request, bytes.
+    pub max_request_bytes: usize,
+    /// Most operations in one branch of a transaction.
+    pub max_txn_ops: usize,
+    /// Most concurrent HTTP/2 streams of one connection.
+    pub max_concurrent_streams: u32,
+    /// Most learners at any time.
+    pub max_learners: usize,
+    /// Whether membership changes that could cost the quorum are refused.
+    pub strict_reconfig_check: bool,
+}
+
+impl NodeConfig {
+    /// A managed node with etcd's defaults on ephemeral loopback ports: for embedding and tests.
+    #[must_use]
+    pub fn managed(name: impl Into<String>, data_dir: impl Into<PathBuf>) -> Self {
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            name: name.into(),
+            data_dir: data_dir.into(),
+            listen_client: vec![any_port],
+            advertise_client_urls: Vec::new(),
+            listen_peer: vec![any_port],
+            advertise_peer_urls: Vec::new(),
+            listen_admin: Some(any_port),
+            start: Start::Managed,
+            heartbeat_ms: 100,
+            election_ms: 1000,
+            snapshot_count: 10_000,
+            snapshot_catchup_entries: 5_000,
+            quota_backend_bytes: Some(2 << 30),
+            max_request_bytes: 1_572_864,
+            max_txn_ops: 128,
+            max_concurrent_streams: u32::MAX,
+            max_learners: 1,
+            strict_reconfig_check: true,
+        }
+    }
+}
