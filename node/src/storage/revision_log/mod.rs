@@ -1,0 +1,1 @@
+//! The revision log: the append-only, segmented history of the state machine.
