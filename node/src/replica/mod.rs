@@ -3,11 +3,16 @@
 //!
 //! Must not know: HTTP, gRPC.
 
+mod handle;
+pub mod ids;
 mod inbox;
+mod input;
 mod types;
 
+pub use crate::kv::Member;
+pub use handle::Handle;
 pub use inbox::{INBOX_MAX, INBOX_REQUESTS_MAX};
 pub use types::{
-    AdminError, Bootstrap, CanStop, Join, Member, MemberAdd, MembershipView, PeerView, Phase,
+    AdminError, Bootstrap, CanStop, Join, MemberAdd, MembershipView, PeerView, Phase,
     ReplicaStatus, RequestError, Role,
 };

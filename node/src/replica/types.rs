@@ -2,6 +2,7 @@
 //!
 //! Must not know: how a request travels, which thread answers it, HTTP or gRPC.
 
+use crate::kv::Member;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -192,21 +193,6 @@ impl Role {
             Self::Learner => "learner",
         }
     }
-}
-
-/// One member as the replicated state knows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Member {
-    /// Never zero, never used twice.
-    pub id: u64,
-    /// Empty until the member has started and published itself.
-    pub name: String,
-    /// Where peers reach it.
-    pub peer_urls: Vec<String>,
-    /// Where clients reach it; empty until published.
-    pub client_urls: Vec<String>,
-    /// Whether it only receives.
-    pub learner: bool,
 }
 
 /// What this node knows of one peer. Match and contact are known on the leader only.
