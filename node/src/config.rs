@@ -3,6 +3,7 @@
 //! May assume nothing about where the values came from (flags, environment, an embedding program).
 //! Must not know: sockets, disks, the replica.
 
+pub use crate::flags::{CalledAs, Request, UsageError, parse};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 

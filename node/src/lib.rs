@@ -2,7 +2,9 @@
 
 pub mod config;
 pub mod env;
+pub mod flags;
 pub mod kv;
+pub mod logging;
 pub mod metrics;
 pub mod replica;
 pub mod server;

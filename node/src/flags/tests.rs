@@ -1,0 +1,223 @@
+//! Command lines as users type them, right and wrong.
+
+use super::{CalledAs, LogOutput, Request, parse};
+use crate::config::{InitialState, NodeConfig, Start};
+use std::collections::BTreeMap;
+
+fn request(line: &str, env: &[(&str, &str)]) -> Result<Request, super::UsageError> {
+    let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    let env: BTreeMap<String, String> = env
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    parse(CalledAs::Etcd, &args, &env)
+}
+
+fn config(line: &str) -> NodeConfig {
+    match request(line, &[]) {
+        Ok(Request::Run(config, _)) => *config,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+fn refused(line: &str) -> super::UsageError {
+    match request(line, &[]) {
+        Err(error) => error,
+        Ok(other) => panic!("{line} was accepted: {other:?}"),
+    }
+}
+
+#[test]
+fn without_flags_a_single_member_starts_as_etcd_does() {
+    let config = config("");
+    assert_eq!(config.name, "default");
+    assert_eq!(config.data_dir.to_str(), Some("default.etcd"));
+    assert_eq!(config.listen_client[0].to_string(), "127.0.0.1:2379");
+    let Start::Static {
+        initial_cluster,
+        state,
+        token,
+    } = config.start
+    else {
+        panic!()
+    };
+    assert_eq!(initial_cluster[0].peer_url, "http://localhost:2380");
+    assert_eq!((state, token.as_str()), (InitialState::New, "etcd-cluster"));
+}
+
+#[test]
+fn every_spelling_of_a_flag_means_the_same() {
+    for line in ["--name a", "-name a", "--name=a", "-name=a"] {
+        assert_eq!(
+            config(&format!("{line} --initial-cluster a=http://localhost:2380")).name,
+            "a"
+        );
+    }
+    assert!(!config("--strict-reconfig-check=false").strict_reconfig_check);
+    assert!(config("--strict-reconfig-check").strict_reconfig_check);
+}
+
+#[test]
+fn the_three_short_lines_describe_one_cluster() {
+    let urls = |line: &str| {
+        let Start::Static {
+            initial_cluster, ..
+        } = config(line).start
+        else {
+            panic!("{line}")
+        };
+        let mut urls: Vec<String> = initial_cluster
+            .into_iter()
+            .map(|member| member.peer_url)
+            .collect();
+        urls.sort();
+        urls
+    };
+    let first = urls("--id node1 --port 8001 --peers localhost:8002,localhost:8003");
+    let second = urls("--id node2 --port 8002 --peers localhost:8001,localhost:8003");
+    let third = urls("--id node3 --port 8003 --peers localhost:8002,localhost:8001");
+    assert_eq!(
+        first,
+        [
+            "http://localhost:9001",
+            "http://localhost:9002",
+            "http://localhost:9003"
+        ]
+    );
+    assert_eq!((&first, &first), (&second, &third));
+}
+
+#[test]
+fn the_environment_is_read_and_must_not_contradict_a_flag() {
+    let env = [
+        ("ETCD_NAME", "e"),
+        ("ETCD_INITIAL_CLUSTER", "e=http://localhost:2380"),
+    ];
+    let Ok(Request::Run(config, log)) = request("", &env) else {
+        panic!()
+    };
+    assert_eq!((config.name.as_str(), log.output), ("e", LogOutput::Stderr));
+    let error = request("--name f", &env).unwrap_err();
+    assert!(error.message.contains("ETCD_NAME"), "{error}");
+    let Ok(Request::Run(_, log)) = request("", &[("ETCD_NONSENSE", "1")]) else {
+        panic!()
+    };
+    assert!(
+        log.warnings[0].contains("ETCD_NONSENSE"),
+        "{:?}",
+        log.warnings
+    );
+}
+
+#[test]
+fn wrong_input_is_named_with_its_remedy() {
+    let table = [
+        ("--data-dri /x", 2, "did you mean --data-dir?"),
+        ("--zzzzzzzzzzzz", 2, "does not exist; see --help"),
+        ("stray", 1, "\"stray\" is not a flag"),
+        ("--name", 2, "--name needs a value"),
+        (
+            "--heartbeat-interval ten",
+            1,
+            "\"ten\" is not a whole number",
+        ),
+        ("--heartbeat-interval 0", 1, "must be greater than 0"),
+        ("--election-timeout 200", 1, "shorter than five times"),
+        ("--election-timeout 60000", 1, "longer than 50000 ms"),
+        ("--max-request-bytes 5", 1, "not between 1024"),
+        (
+            "--listen-client-urls http://localhost:1",
+            1,
+            "--advertise-client-urls is missing",
+        ),
+        (
+            "--listen-peer-urls https://localhost:1",
+            1,
+            "TLS is not served",
+        ),
+        ("--listen-peer-urls localhost:1", 1, "http://host:port"),
+        (
+            "--listen-peer-urls http://localhost",
+            1,
+            "the port is missing",
+        ),
+        (
+            "--listen-peer-urls http://localhost:99999",
+            1,
+            "not a number up to 65535",
+        ),
+        (
+            "--listen-peer-urls http://localhost:1/x",
+            1,
+            "must not have a path",
+        ),
+        (
+            "--listen-peer-urls http://example.invalid:1",
+            1,
+            "is not an IP address",
+        ),
+        (
+            "--initial-cluster a=http://localhost:2380",
+            1,
+            "does not name this member",
+        ),
+        ("--initial-cluster default", 1, "has no ="),
+        (
+            "--initial-cluster default=http://localhost:1",
+            1,
+            "the two must agree",
+        ),
+        ("--initial-cluster-state old", 1, "neither new nor existing"),
+        ("--cert-file x", 1, "this version does not do"),
+        ("--unsafe-no-fsync", 1, "this version does not do"),
+        ("--log-level loud", 1, "none of debug, info, warn, error"),
+        ("--log-format xml", 1, "neither json nor console"),
+        ("--name a/b", 1, "a name has 1 to"),
+        (
+            "--strict-reconfig-check=perhaps",
+            1,
+            "neither true nor false",
+        ),
+        ("--managed", 1, "needs --listen-admin"),
+        ("--id node1", 1, "--port is missing"),
+        ("--id node1 --port 0", 1, "from 1 to 64535"),
+        (
+            "--id node1 --port 8001 --peers localhost",
+            1,
+            "is not host:port",
+        ),
+        (
+            "--id node1 --port 8001 --name x",
+            1,
+            "--name does not go with the short form",
+        ),
+    ];
+    for (line, exit_code, text) in table {
+        let error = refused(line);
+        assert!(error.message.contains(text), "{line}: {error}");
+        assert_eq!(error.exit_code, exit_code, "{line}");
+    }
+}
+
+#[test]
+fn what_has_no_effect_is_accepted_with_a_warning() {
+    let Ok(Request::Run(_, log)) = request("--max-wals 7 --pre-vote=true", &[]) else {
+        panic!()
+    };
+    assert_eq!(log.warnings, ["--max-wals=7 has no effect on this server"]);
+}
+
+#[test]
+fn help_and_version_win_over_everything_else() {
+    let Ok(Request::Print(help)) = request("--name --help --help", &[]) else {
+        panic!()
+    };
+    assert!(
+        help.contains("--initial-cluster ") && help.contains("node1"),
+        "{help}"
+    );
+    let Ok(Request::Print(version)) = request("--version", &[]) else {
+        panic!()
+    };
+    assert!(version.starts_with("etcd Version: 3.7.3\n"), "{version}");
+}

@@ -1,0 +1,121 @@
+//! `test`, `ci` and `fix`: what runs before every change lands.
+
+use crate::{codegen, shell, tidy};
+use anyhow::{Result, bail};
+use std::time::Instant;
+
+/// Every test that needs nothing but this repository and Rust.
+pub fn test() -> Result<()> {
+    stage("tidy", tidy::run)?;
+    stage("tests and scripts", || {
+        shell::run("cargo", &["test", "--workspace", "--locked", "--quiet"])
+    })?;
+    stage("simulator, regression seeds", || {
+        simulate(&["--regression", "--seeds", "200"])
+    })
+}
+
+/// All static checks; writes nothing.
+pub fn ci() -> Result<()> {
+    stage("format", || {
+        shell::run("cargo", &["fmt", "--all", "--check"])
+    })?;
+    stage("generated files", || codegen::run(true))?;
+    stage("manifests", || manifests(true))?;
+    stage("tidy", tidy::run)?;
+    stage("clippy", || {
+        let args = [
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ];
+        shell::run("cargo", &args)
+    })?;
+    stage("docs", || {
+        let args = [
+            "doc",
+            "--workspace",
+            "--no-deps",
+            "--locked",
+            "--document-private-items",
+        ];
+        shell::run_with("cargo", &args, &[("RUSTDOCFLAGS", "-D warnings")])
+    })
+}
+
+/// Formats and regenerates what is generated.
+pub fn fix() -> Result<()> {
+    codegen::run(false)?;
+    manifests(false)?;
+    shell::run("cargo", &["fmt", "--all"])
+}
+
+/// Runs the simulator, optimised.
+pub fn simulate(args: &[&str]) -> Result<()> {
+    let mut all = vec![
+        "run",
+        "--quiet",
+        "--release",
+        "--locked",
+        "--package",
+        "quorate-sim",
+        "--",
+    ];
+    all.extend(args);
+    shell::run("cargo", &all)
+}
+
+/// The same simulator with the planted bugs of `docs/simulation.md` compiled in. It has a target
+/// folder of its own, so that no shipped build ever sees the flag.
+pub fn simulate_planted(args: &[&str]) -> Result<()> {
+    let mut all = vec![
+        "run",
+        "--quiet",
+        "--release",
+        "--locked",
+        "--package",
+        "quorate-sim",
+    ];
+    all.extend(["--target-dir", "target/planted", "--"]);
+    all.extend(args);
+    shell::run_with("cargo", &all, &[("RUSTFLAGS", "--cfg planted")])
+}
+
+/// Renders the CRD from the Rust types and compares or writes `deploy/crds.yaml`.
+fn manifests(check: bool) -> Result<()> {
+    let args = [
+        "run",
+        "--quiet",
+        "--locked",
+        "--package",
+        "quorate-operator",
+        "--example",
+        "crd",
+    ];
+    let rendered = shell::output("cargo", &args)?;
+    let path = shell::root().join("deploy/crds.yaml");
+    if !check {
+        std::fs::write(&path, rendered)?;
+        return Ok(());
+    }
+    if std::fs::read_to_string(&path).unwrap_or_default() != rendered {
+        bail!("deploy/crds.yaml is out of date: run `cargo xtask fix`");
+    }
+    Ok(())
+}
+
+fn stage(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "progress for people; decides nothing"
+    )]
+    let start = Instant::now();
+    eprintln!("== {name}");
+    work()?;
+    eprintln!("== {name}: done in {:.1} s", start.elapsed().as_secs_f64());
+    Ok(())
+}
