@@ -40,6 +40,7 @@ pub mod admin {
     /// Version 1 of it, `quorate.admin.v1`.
     #[expect(
         missing_docs,
+        clippy::too_many_lines,
         reason = "generated; the fields are explained in the proto"
     )]
     pub mod v1 {
