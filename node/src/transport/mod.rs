@@ -1,1 +1,226 @@
-//! To be written.
+//! Peers: length-prefixed, checksummed frames over one TCP connection each way.
+//!
+//! Every connection begins with a hello that names cluster, both members, and which life of its
+//! data directory the caller is (W7); strangers, stale copies and removed members are refused
+//! before their first message. Nothing here ever blocks the replica.
+//! Must not know: Raft's rules, storage, who leads.
+
+mod address;
+mod frame;
+mod message;
+mod raft_codec;
+mod receiver;
+mod sender;
+mod wire;
+
+pub use address::authority;
+pub use frame::{FRAME_BYTES_MAX, FrameError, FrameReader, HEADER_BYTES, put_frame};
+pub use message::{
+    Call, CallRefusal, ForwardRefusal, Hello, HelloRefusal, HelloReply, PROTOCOL_VERSION,
+    PeerMessage, Purpose, SnapshotMessage,
+};
+pub use receiver::CONNECTIONS_MAX;
+pub use sender::{BACKLOG_BYTES_MAX, BACKLOG_DISCONNECTED_BYTES_MAX, ConnectError, Sent};
+pub use wire::DecodeError;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+
+/// Who we are among peers; fixed while the process lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// UUID of our cluster.
+    pub cluster_uuid: [u8; 16],
+    /// This member.
+    pub member: u64,
+    /// Grows at every start.
+    pub incarnation: u64,
+    /// Random, new at every start.
+    pub boot_nonce: u64,
+    /// Where peers reach us.
+    pub peer_urls: Vec<String>,
+}
+
+impl Local {
+    fn hello(&self, to: u64, purpose: Purpose) -> Hello {
+        Hello {
+            cluster_uuid: self.cluster_uuid,
+            from: self.member,
+            to,
+            incarnation: self.incarnation,
+            boot_nonce: self.boot_nonce,
+            purpose,
+            peer_urls: self.peer_urls.clone(),
+        }
+    }
+}
+
+/// Where messages and facts about connections go. Called from transport's threads; must not block.
+pub trait Sink: Send + Sync {
+    /// Messages of one peer, in order. May drop them when it has no room.
+    fn deliver(&self, from: u64, messages: Vec<PeerMessage>);
+    /// Whether this life of a peer may talk to us; remembers the newest one durably.
+    ///
+    /// # Errors
+    /// Why not.
+    fn admit(&self, peer: u64, incarnation: u64, boot_nonce: u64) -> Result<(), HelloRefusal>;
+    /// A peer refused us.
+    fn refused(&self, by: u64, why: HelloRefusal);
+    /// A peer has connected and says where it is reached.
+    fn connected(&self, peer: u64, peer_urls: &[String]);
+    /// The replicated membership, encoded, for a node that asks; `None` while there is none.
+    fn membership(&self) -> Option<Vec<u8>>;
+    /// A peer sends a snapshot; blocks the connection's own thread until that has ended.
+    fn receive_snapshot(&self, from: u64, reader: &mut FrameReader<&TcpStream>, writer: &TcpStream);
+    /// The process clock, ms.
+    fn now_ms(&self) -> u64;
+}
+
+/// All peer connections of this node.
+pub struct Transport {
+    who: Arc<receiver::Who>,
+    sink: Arc<dyn Sink>,
+    acceptor: receiver::Acceptor,
+    links: BTreeMap<u64, Arc<sender::Link>>,
+}
+
+impl Transport {
+    /// Listens; refuses every caller with `NotReady` until [`Transport::identify`].
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn start(listeners: Vec<TcpListener>, sink: Arc<dyn Sink>) -> io::Result<Self> {
+        let who = Arc::new(receiver::Who::empty());
+        let acceptor = receiver::Acceptor::start(listeners, Arc::clone(&who), Arc::clone(&sink))?;
+        Ok(Self {
+            who,
+            sink,
+            acceptor,
+            links: BTreeMap::new(),
+        })
+    }
+
+    /// From now on we are somebody. `None`: nobody again (removed, stopping).
+    pub fn identify(&mut self, local: Option<Local>) {
+        if local.is_none() {
+            self.links.values().for_each(|link| link.close());
+            self.links.clear();
+        }
+        self.who.store(local.map(Arc::new));
+    }
+
+    /// Makes the set of outgoing links equal to `peers` (member ID to peer URLs; an entry without
+    /// URLs keeps those already known).
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn set_peers(&mut self, peers: &BTreeMap<u64, Vec<String>>) -> io::Result<()> {
+        let Some(local) = self.who.load_full() else {
+            return Ok(());
+        };
+        let gone: Vec<u64> = self
+            .links
+            .keys()
+            .filter(|id| !peers.contains_key(id))
+            .copied()
+            .collect();
+        for id in gone {
+            if let Some(link) = self.links.remove(&id) {
+                link.close();
+            }
+        }
+        for (&id, urls) in peers {
+            match self.links.get(&id) {
+                Some(link) => link.set_urls(urls),
+                None if id == local.member || urls.is_empty() => {}
+                None => {
+                    let (local, sink) = (Arc::clone(&local), Arc::clone(&self.sink));
+                    let link = sender::Link::start(id, urls.clone(), local, sink)?;
+                    self.links.insert(id, link);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends whole frames to a peer without blocking; see [`Sent`].
+    pub fn send(&self, to: u64, frames: Vec<u8>, must_connect: bool) -> Sent {
+        match self.links.get(&to) {
+            Some(link) => link.send(frames, must_connect),
+            None => Sent::Disconnected,
+        }
+    }
+
+    /// When the outgoing connection to `peer` was established, ms of the process clock.
+    #[must_use]
+    pub fn connected_since_ms(&self, peer: u64) -> Option<u64> {
+        self.links
+            .get(&peer)
+            .and_then(|link| link.connected_since_ms())
+    }
+
+    /// Closes what a peer has opened here: it was removed.
+    pub fn disconnect(&self, peer: u64) {
+        self.acceptor.disconnect(peer);
+    }
+
+    /// Closes everything; threads end soon after.
+    pub fn stop(&mut self) {
+        self.identify(None);
+        self.acceptor.stop();
+    }
+}
+
+/// Opens a connection for one snapshot to `peer`.
+///
+/// # Errors
+/// [`ConnectError`].
+pub fn connect_snapshot(
+    local: &Local,
+    peer: u64,
+    urls: &[String],
+) -> Result<TcpStream, ConnectError> {
+    let stream = sender::dial(urls).map_err(ConnectError::Io)?;
+    let reply = sender::handshake(&stream, &local.hello(peer, Purpose::Snapshot))?;
+    if reply.member != peer {
+        return Err(ConnectError::Refused(HelloRefusal::OtherMember));
+    }
+    Ok(stream)
+}
+
+/// Asks the node at `urls` for the replicated membership, encoded.
+///
+/// # Errors
+/// [`ConnectError`].
+pub fn query_membership(urls: &[String]) -> Result<Vec<u8>, ConnectError> {
+    let nobody = Local {
+        cluster_uuid: [0; 16],
+        member: 0,
+        incarnation: 0,
+        boot_nonce: 0,
+        peer_urls: Vec::new(),
+    };
+    let stream = sender::dial(urls).map_err(ConnectError::Io)?;
+    let mut bytes = Vec::new();
+    nobody.hello(0, Purpose::Query).put(&mut bytes);
+    stream
+        .set_read_timeout(Some(sender::HANDSHAKE_TIMEOUT))
+        .map_err(ConnectError::Io)?;
+    io::Write::write_all(&mut &stream, &bytes).map_err(ConnectError::Io)?;
+    let mut reader = FrameReader::new(&stream);
+    let protocol = |error: String| ConnectError::Protocol(error);
+    let (kind, body) = reader.next().map_err(|error| protocol(error.to_string()))?;
+    let reply = HelloReply::decode(kind, body).map_err(|error| protocol(error.to_string()))?;
+    if let Some(refusal) = reply.refusal {
+        return Err(ConnectError::Refused(refusal));
+    }
+    match reader.next().map_err(|error| protocol(error.to_string()))? {
+        (message::kind::MEMBERSHIP, body) => Ok(body.to_vec()),
+        (other, _) => Err(protocol(format!("frame {other} instead of the membership"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,11 @@ pub fn encode(envelope: &Envelope, to: &mut Vec<u8>) {
             to.put_u8(kind::VOTE_RESPONSE);
             to.put_bool(*granted);
         }
-        Message::Append { prev, entries, commit } => {
+        Message::Append {
+            prev,
+            entries,
+            commit,
+        } => {
             to.put_u8(kind::APPEND);
             put_entry_id(*prev, to);
             to.put_u64(commit.0);
@@ -103,28 +107,49 @@ pub fn decode(bytes: &[u8]) -> Result<Envelope, DecodeError> {
 
 fn message(take: &mut Take<'_>) -> Result<Message, DecodeError> {
     let message = match take.u8("message kind")? {
-        kind::PRE_VOTE => Message::PreVote { last: entry_id(take)? },
-        kind::PRE_VOTE_RESPONSE => Message::PreVoteResponse { granted: take.bool("granted")? },
-        kind::VOTE => Message::Vote { last: entry_id(take)?, transfer: take.bool("transfer")? },
-        kind::VOTE_RESPONSE => Message::VoteResponse { granted: take.bool("granted")? },
+        kind::PRE_VOTE => Message::PreVote {
+            last: entry_id(take)?,
+        },
+        kind::PRE_VOTE_RESPONSE => Message::PreVoteResponse {
+            granted: take.bool("granted")?,
+        },
+        kind::VOTE => Message::Vote {
+            last: entry_id(take)?,
+            transfer: take.bool("transfer")?,
+        },
+        kind::VOTE_RESPONSE => Message::VoteResponse {
+            granted: take.bool("granted")?,
+        },
         kind::APPEND => append(take)?,
-        kind::APPEND_RESPONSE => Message::AppendResponse { outcome: outcome(take)? },
+        kind::APPEND_RESPONSE => Message::AppendResponse {
+            outcome: outcome(take)?,
+        },
         kind::HEARTBEAT => Message::Heartbeat {
             commit: LogIndex(take.u64("commit")?),
             round: take.u64("round")?,
         },
-        kind::HEARTBEAT_RESPONSE => Message::HeartbeatResponse { round: take.u64("round")? },
-        kind::READ_INDEX => Message::ReadIndex { read: ReadId(take.u64("read")?) },
+        kind::HEARTBEAT_RESPONSE => Message::HeartbeatResponse {
+            round: take.u64("round")?,
+        },
+        kind::READ_INDEX => Message::ReadIndex {
+            read: ReadId(take.u64("read")?),
+        },
         kind::READ_INDEX_RESPONSE => {
             let read = ReadId(take.u64("read")?);
             let known = take.bool("has floor")?;
             let floor = LogIndex(take.u64("floor")?);
-            Message::ReadIndexResponse { read, floor: known.then_some(floor) }
+            Message::ReadIndexResponse {
+                read,
+                floor: known.then_some(floor),
+            }
         }
         kind::TIMEOUT_NOW => Message::TimeoutNow,
         other => {
             let value = u64::from(other);
-            return Err(DecodeError::UnknownVariant { what: "message kind", value });
+            return Err(DecodeError::UnknownVariant {
+                what: "message kind",
+                value,
+            });
         }
     };
     Ok(message)
@@ -135,7 +160,11 @@ fn append(take: &mut Take<'_>) -> Result<Message, DecodeError> {
     let commit = LogIndex(take.u64("commit")?);
     let count = take.count(ENTRY_BYTES_MIN, "number of entries")?;
     let entries = (0..count).map(|_| entry(take)).collect::<Result<_, _>>()?;
-    Ok(Message::Append { prev, entries, commit })
+    Ok(Message::Append {
+        prev,
+        entries,
+        commit,
+    })
 }
 
 fn put_outcome(outcome: AppendOutcome, to: &mut Vec<u8>) {
@@ -154,7 +183,9 @@ fn put_outcome(outcome: AppendOutcome, to: &mut Vec<u8>) {
 
 fn outcome(take: &mut Take<'_>) -> Result<AppendOutcome, DecodeError> {
     match take.u8("append outcome")? {
-        1 => Ok(AppendOutcome::Matched { last: LogIndex(take.u64("matched")?) }),
+        1 => Ok(AppendOutcome::Matched {
+            last: LogIndex(take.u64("matched")?),
+        }),
         2 => Ok(AppendOutcome::Conflict {
             refused: LogIndex(take.u64("refused")?),
             hint: entry_id(take)?,
@@ -172,7 +203,10 @@ fn put_entry_id(id: EntryId, to: &mut Vec<u8>) {
 }
 
 fn entry_id(take: &mut Take<'_>) -> Result<EntryId, DecodeError> {
-    Ok(EntryId { term: Term(take.u64("term")?), index: LogIndex(take.u64("index")?) })
+    Ok(EntryId {
+        term: Term(take.u64("term")?),
+        index: LogIndex(take.u64("index")?),
+    })
 }
 
 fn put_entry(entry: &Entry, to: &mut Vec<u8>) {
@@ -183,7 +217,10 @@ fn put_entry(entry: &Entry, to: &mut Vec<u8>) {
             to.put_u8(1);
             to.put_bytes(command);
         }
-        Payload::Membership { membership, context } => {
+        Payload::Membership {
+            membership,
+            context,
+        } => {
             to.put_u8(2);
             put_membership(membership, to);
             to.put_bytes(context);
@@ -197,19 +234,27 @@ fn entry(take: &mut Take<'_>) -> Result<Entry, DecodeError> {
         0 => Payload::Empty,
         1 => Payload::Command(take.shared("command")?),
         2 => Payload::Membership {
-            membership: membership(take)?,
+            membership: membership(take)?.into(),
             context: take.shared("context")?,
         },
         other => {
             let value = u64::from(other);
-            return Err(DecodeError::UnknownVariant { what: "payload kind", value });
+            return Err(DecodeError::UnknownVariant {
+                what: "payload kind",
+                value,
+            });
         }
     };
     Ok(Entry { id, payload })
 }
 
 fn put_membership(membership: &Membership, to: &mut Vec<u8>) {
-    let Membership { voters, outgoing, learners, learners_next } = membership;
+    let Membership {
+        voters,
+        outgoing,
+        learners,
+        learners_next,
+    } = membership;
     for set in [voters, outgoing, learners, learners_next] {
         to.put_len(set.len());
         set.iter().for_each(|id| to.put_u64(id.0));
@@ -229,9 +274,15 @@ fn id_set(take: &mut Take<'_>) -> Result<BTreeSet<MemberId>, DecodeError> {
     let count = take.count(8, "number of members")?;
     if count as u64 > MEMBERS_MAX {
         let value = count as u64;
-        return Err(DecodeError::TooLarge { what: "number of members", value, max: MEMBERS_MAX });
+        return Err(DecodeError::TooLarge {
+            what: "number of members",
+            value,
+            max: MEMBERS_MAX,
+        });
     }
-    (0..count).map(|_| take.u64("member").map(MemberId)).collect()
+    (0..count)
+        .map(|_| take.u64("member").map(MemberId))
+        .collect()
 }
 
 /// Appends the encoding of a snapshot's position.
@@ -244,5 +295,9 @@ pub(super) fn put_snapshot_meta(meta: &SnapshotMeta, to: &mut Vec<u8>) {
 pub(super) fn snapshot_meta(take: &mut Take<'_>) -> Result<SnapshotMeta, DecodeError> {
     let last = entry_id(take)?;
     let membership_index = LogIndex(take.u64("membership index")?);
-    Ok(SnapshotMeta { last, membership: membership(take)?, membership_index })
+    Ok(SnapshotMeta {
+        last,
+        membership: membership(take)?,
+        membership_index,
+    })
 }

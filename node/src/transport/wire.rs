@@ -86,13 +86,19 @@ pub(super) struct Take<'a>(pub(super) &'a [u8]);
 
 impl<'a> Take<'a> {
     pub(super) fn raw(&mut self, len: usize, what: &'static str) -> Result<&'a [u8], DecodeError> {
-        let (head, rest) = self.0.split_at_checked(len).ok_or(DecodeError::Truncated(what))?;
+        let (head, rest) = self
+            .0
+            .split_at_checked(len)
+            .ok_or(DecodeError::Truncated(what))?;
         self.0 = rest;
         Ok(head)
     }
 
     fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], DecodeError> {
-        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(DecodeError::Truncated(what))?;
+        let (head, rest) = self
+            .0
+            .split_first_chunk::<N>()
+            .ok_or(DecodeError::Truncated(what))?;
         self.0 = rest;
         Ok(*head)
     }
@@ -121,7 +127,10 @@ impl<'a> Take<'a> {
         match self.u8(what)? {
             0 => Ok(false),
             1 => Ok(true),
-            other => Err(DecodeError::UnknownVariant { what, value: u64::from(other) }),
+            other => Err(DecodeError::UnknownVariant {
+                what,
+                value: u64::from(other),
+            }),
         }
     }
 
@@ -135,7 +144,11 @@ impl<'a> Take<'a> {
         let count = self.u32(what)? as usize;
         let max = self.0.len() / item_bytes_min.max(1);
         if count > max {
-            return Err(DecodeError::TooLarge { what, value: count as u64, max: max as u64 });
+            return Err(DecodeError::TooLarge {
+                what,
+                value: count as u64,
+                max: max as u64,
+            });
         }
         Ok(count)
     }
@@ -167,6 +180,10 @@ impl<'a> Take<'a> {
     }
 
     pub(super) fn finish(self) -> Result<(), DecodeError> {
-        if self.0.is_empty() { Ok(()) } else { Err(DecodeError::TrailingBytes(self.0.len())) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(DecodeError::TrailingBytes(self.0.len()))
+        }
     }
 }

@@ -1,0 +1,654 @@
+//! What members say to each other besides Raft, and all of it as frame bodies.
+//!
+//! Kinds and variants are numbered for the protocol: never renumber. Decoding is bounded and
+//! total: any bytes give a message or a [`DecodeError`]. Must not know: sockets.
+
+use super::frame::put_frame;
+use super::raft_codec;
+use super::wire::{DecodeError, Put, Take};
+use quorate_raft::{Envelope, LogIndex, SnapshotMeta, Term};
+use std::sync::Arc;
+
+/// Raised when frames change their meaning; both sides must agree.
+pub const PROTOCOL_VERSION: u16 = 1;
+/// Longest URL, name or explanation on the wire.
+const TEXT_BYTES_MAX: usize = 4096;
+/// Most URLs of one member on the wire.
+const URLS_MAX: u64 = 64;
+
+/// First bytes of a hello: tells our peers from anything else that dials the port.
+const MAGIC: [u8; 8] = *b"quorate\n";
+
+/// Numbers of the frames.
+pub(super) mod kind {
+    pub const HELLO: u8 = 1;
+    pub const HELLO_REPLY: u8 = 2;
+    pub const RAFT: u8 = 3;
+    pub const FORWARD: u8 = 4;
+    pub const FORWARD_REFUSED: u8 = 5;
+    pub const CALL: u8 = 6;
+    pub const CALL_REPLY: u8 = 7;
+    pub const PING: u8 = 8;
+    pub const PONG: u8 = 9;
+    pub const MEMBERSHIP: u8 = 10;
+    pub const SNAPSHOT_OFFER: u8 = 11;
+    pub const SNAPSHOT_ANSWER: u8 = 12;
+    pub const SNAPSHOT_CHUNK: u8 = 13;
+    pub const SNAPSHOT_END: u8 = 14;
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The stream of messages from one member to another.
+    Messages,
+    /// One snapshot, so that it delays no message.
+    Snapshot,
+    /// One question for the membership, asked by a node that has no identity yet.
+    Query,
+}
+
+/// Who dials, and whom he believes to have reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// UUID of the caller's cluster; all zero for a query.
+    pub cluster_uuid: [u8; 16],
+    /// The caller; 0 for a query.
+    pub from: u64,
+    /// Whom he wants; 0 for a query.
+    pub to: u64,
+    /// Which life of the caller's data directory (W7).
+    pub incarnation: u64,
+    /// Random, new at every start: tells two lives with one incarnation apart (W7).
+    pub boot_nonce: u64,
+    /// What the connection is for.
+    pub purpose: Purpose,
+    /// Where the caller is reached: a member that has not yet applied the caller's addition can
+    /// answer it all the same (C15).
+    pub peer_urls: Vec<String>,
+}
+
+/// Why a connection is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HelloRefusal {
+    /// The cluster UUIDs differ.
+    OtherCluster,
+    /// The caller wanted another member.
+    OtherMember,
+    /// The caller's data directory is an older copy, or a second one is in use (W7).
+    Stale,
+    /// The caller was removed from the cluster.
+    Removed,
+    /// This node belongs to no cluster yet, or is stopping.
+    NotReady,
+    /// Another version of the protocol.
+    Version,
+    /// Too many connections.
+    Busy,
+}
+
+/// Answer to a [`Hello`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HelloReply {
+    /// Whether frames may follow.
+    pub refusal: Option<HelloRefusal>,
+    /// The answering member; 0 while unjoined.
+    pub member: u64,
+    /// Its incarnation.
+    pub incarnation: u64,
+    /// Its boot nonce.
+    pub boot_nonce: u64,
+}
+
+/// Why forwarded proposals were not proposed. None of them was, so each may be tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardRefusal {
+    /// The receiver does not lead, or leads in another term.
+    NotLeader,
+    /// Leadership is being handed over, or too much waits to be committed.
+    Busy,
+}
+
+/// A membership change that a follower asks of the leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Add a member.
+    Add {
+        /// Its ID.
+        id: u64,
+        /// Where it is reached.
+        peer_urls: Vec<String>,
+        /// As a learner.
+        learner: bool,
+        /// Compare-and-set.
+        expected: Option<u64>,
+    },
+    /// Learner to voter.
+    Promote {
+        /// Whom.
+        id: u64,
+        /// Compare-and-set.
+        expected: Option<u64>,
+    },
+    /// Remove for good.
+    Remove {
+        /// Whom.
+        id: u64,
+        /// Compare-and-set.
+        expected: Option<u64>,
+    },
+    /// Replace peer URLs.
+    Update {
+        /// Whose.
+        id: u64,
+        /// All of them.
+        peer_urls: Vec<String>,
+    },
+}
+
+/// Why a [`Call`] was refused; mirrors the replica's admin errors that a leader can give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallRefusal {
+    /// The receiver does not lead (any more).
+    NotLeader,
+    /// Compare-and-set failed; the current index.
+    ConfigChanged(u64),
+    /// Another change is under way.
+    Pending,
+    /// No such member.
+    MemberNotFound,
+    /// The ID is or was in use.
+    MemberIdExists,
+    /// A peer URL is in use.
+    PeerUrlExists,
+    /// Not a learner.
+    NotLearner,
+    /// The learner lags.
+    LearnerNotReady,
+    /// Too many learners.
+    TooManyLearners,
+    /// Too few started members.
+    NotEnoughStarted,
+    /// Too few connected members.
+    Unhealthy,
+    /// The change makes no sense (no voter would be left, URLs missing).
+    Invalid,
+}
+
+/// One message of the stream between two members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerMessage {
+    /// Raft.
+    Raft(Envelope),
+    /// A follower hands proposals to the leader of `term`; in another term they are refused, which
+    /// is what lets the follower know when one can never be applied any more.
+    Forward {
+        /// The leader's term as the follower knows it.
+        term: Term,
+        /// Encoded commands.
+        commands: Vec<Arc<[u8]>>,
+    },
+    /// The leader did not propose these.
+    ForwardRefused {
+        /// Why.
+        why: ForwardRefusal,
+        /// The receiver's own counters of the commands.
+        counters: Vec<u64>,
+    },
+    /// A follower asks the leader for a membership change.
+    Call {
+        /// The asker's name for the call.
+        call: u64,
+        /// What is asked.
+        request: Call,
+    },
+    /// The answer.
+    CallReply {
+        /// The asker's name for the call.
+        call: u64,
+        /// The index of the entry that carried the change, or why not.
+        outcome: Result<LogIndex, CallRefusal>,
+    },
+    /// Measures the round trip.
+    Ping {
+        /// The sender's clock, ns; comes back unchanged.
+        sent_ns: u64,
+    },
+    /// Answer to a ping.
+    Pong {
+        /// From the ping.
+        sent_ns: u64,
+    },
+}
+
+impl PeerMessage {
+    /// Appends the message as a frame.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Raft(envelope) => {
+                put_frame(out, kind::RAFT, |to| raft_codec::encode(envelope, to))
+            }
+            Self::Forward { term, commands } => put_frame(out, kind::FORWARD, |to| {
+                to.put_u64(term.0);
+                to.put_len(commands.len());
+                commands.iter().for_each(|command| to.put_bytes(command));
+            }),
+            Self::ForwardRefused { why, counters } => put_frame(out, kind::FORWARD_REFUSED, |to| {
+                to.put_u8(match why {
+                    ForwardRefusal::NotLeader => 1,
+                    ForwardRefusal::Busy => 2,
+                });
+                to.put_len(counters.len());
+                counters.iter().for_each(|counter| to.put_u64(*counter));
+            }),
+            Self::Call { call, request } => put_frame(out, kind::CALL, |to| {
+                to.put_u64(*call);
+                put_call(request, to);
+            }),
+            Self::CallReply { call, outcome } => put_frame(out, kind::CALL_REPLY, |to| {
+                to.put_u64(*call);
+                put_call_outcome(outcome, to);
+            }),
+            Self::Ping { sent_ns } => put_frame(out, kind::PING, |to| to.put_u64(*sent_ns)),
+            Self::Pong { sent_ns } => put_frame(out, kind::PONG, |to| to.put_u64(*sent_ns)),
+        }
+    }
+
+    /// Reads the body of a frame of the message stream.
+    ///
+    /// # Errors
+    /// [`DecodeError`]; also for kinds that do not belong into the stream.
+    pub fn decode(kind: u8, body: &[u8]) -> Result<Self, DecodeError> {
+        let mut take = Take(body);
+        let message = match kind {
+            kind::RAFT => return raft_codec::decode(body).map(Self::Raft),
+            kind::FORWARD => {
+                let term = Term(take.u64("term")?);
+                let count = take.count(4, "number of commands")?;
+                let commands = (0..count)
+                    .map(|_| take.shared("command"))
+                    .collect::<Result<_, _>>()?;
+                Self::Forward { term, commands }
+            }
+            kind::FORWARD_REFUSED => {
+                let why = match take.u8("refusal")? {
+                    1 => ForwardRefusal::NotLeader,
+                    2 => ForwardRefusal::Busy,
+                    other => return Err(unknown("refusal", other)),
+                };
+                let count = take.count(8, "number of counters")?;
+                let counters = (0..count)
+                    .map(|_| take.u64("counter"))
+                    .collect::<Result<_, _>>()?;
+                Self::ForwardRefused { why, counters }
+            }
+            kind::CALL => Self::Call {
+                call: take.u64("call")?,
+                request: call(&mut take)?,
+            },
+            kind::CALL_REPLY => Self::CallReply {
+                call: take.u64("call")?,
+                outcome: call_outcome(&mut take)?,
+            },
+            kind::PING => Self::Ping {
+                sent_ns: take.u64("time")?,
+            },
+            kind::PONG => Self::Pong {
+                sent_ns: take.u64("time")?,
+            },
+            other => return Err(unknown("frame kind", other)),
+        };
+        take.finish()?;
+        Ok(message)
+    }
+}
+
+fn unknown(what: &'static str, value: u8) -> DecodeError {
+    DecodeError::UnknownVariant {
+        what,
+        value: u64::from(value),
+    }
+}
+
+fn put_option(value: Option<u64>, to: &mut Vec<u8>) {
+    to.put_bool(value.is_some());
+    to.put_u64(value.unwrap_or(0));
+}
+
+fn option(take: &mut Take<'_>, what: &'static str) -> Result<Option<u64>, DecodeError> {
+    let known = take.bool(what)?;
+    let value = take.u64(what)?;
+    Ok(known.then_some(value))
+}
+
+fn put_urls(urls: &[String], to: &mut Vec<u8>) {
+    to.put_len(urls.len());
+    urls.iter().for_each(|url| to.put_str(url));
+}
+
+fn urls(take: &mut Take<'_>) -> Result<Vec<String>, DecodeError> {
+    let count = take.count(4, "number of URLs")?;
+    if count as u64 > URLS_MAX {
+        let value = count as u64;
+        return Err(DecodeError::TooLarge {
+            what: "number of URLs",
+            value,
+            max: URLS_MAX,
+        });
+    }
+    (0..count)
+        .map(|_| take.string(TEXT_BYTES_MAX, "URL"))
+        .collect()
+}
+
+fn put_call(call: &Call, to: &mut Vec<u8>) {
+    match call {
+        Call::Add {
+            id,
+            peer_urls,
+            learner,
+            expected,
+        } => {
+            to.put_u8(1);
+            to.put_u64(*id);
+            put_urls(peer_urls, to);
+            to.put_bool(*learner);
+            put_option(*expected, to);
+        }
+        Call::Promote { id, expected } => {
+            to.put_u8(2);
+            to.put_u64(*id);
+            put_option(*expected, to);
+        }
+        Call::Remove { id, expected } => {
+            to.put_u8(3);
+            to.put_u64(*id);
+            put_option(*expected, to);
+        }
+        Call::Update { id, peer_urls } => {
+            to.put_u8(4);
+            to.put_u64(*id);
+            put_urls(peer_urls, to);
+        }
+    }
+}
+
+fn call(take: &mut Take<'_>) -> Result<Call, DecodeError> {
+    let number = take.u8("call")?;
+    let id = take.u64("member")?;
+    Ok(match number {
+        1 => Call::Add {
+            id,
+            peer_urls: urls(take)?,
+            learner: take.bool("learner")?,
+            expected: option(take, "expected")?,
+        },
+        2 => Call::Promote {
+            id,
+            expected: option(take, "expected")?,
+        },
+        3 => Call::Remove {
+            id,
+            expected: option(take, "expected")?,
+        },
+        4 => Call::Update {
+            id,
+            peer_urls: urls(take)?,
+        },
+        other => return Err(unknown("call", other)),
+    })
+}
+
+fn put_call_outcome(outcome: &Result<LogIndex, CallRefusal>, to: &mut Vec<u8>) {
+    let (number, value) = match outcome {
+        Ok(index) => (0, index.0),
+        Err(CallRefusal::NotLeader) => (1, 0),
+        Err(CallRefusal::ConfigChanged(current)) => (2, *current),
+        Err(CallRefusal::Pending) => (3, 0),
+        Err(CallRefusal::MemberNotFound) => (4, 0),
+        Err(CallRefusal::MemberIdExists) => (5, 0),
+        Err(CallRefusal::PeerUrlExists) => (6, 0),
+        Err(CallRefusal::NotLearner) => (7, 0),
+        Err(CallRefusal::LearnerNotReady) => (8, 0),
+        Err(CallRefusal::TooManyLearners) => (9, 0),
+        Err(CallRefusal::NotEnoughStarted) => (10, 0),
+        Err(CallRefusal::Unhealthy) => (11, 0),
+        Err(CallRefusal::Invalid) => (12, 0),
+    };
+    to.put_u8(number);
+    to.put_u64(value);
+}
+
+fn call_outcome(take: &mut Take<'_>) -> Result<Result<LogIndex, CallRefusal>, DecodeError> {
+    let number = take.u8("call outcome")?;
+    let value = take.u64("call outcome")?;
+    Ok(Err(match number {
+        0 => return Ok(Ok(LogIndex(value))),
+        1 => CallRefusal::NotLeader,
+        2 => CallRefusal::ConfigChanged(value),
+        3 => CallRefusal::Pending,
+        4 => CallRefusal::MemberNotFound,
+        5 => CallRefusal::MemberIdExists,
+        6 => CallRefusal::PeerUrlExists,
+        7 => CallRefusal::NotLearner,
+        8 => CallRefusal::LearnerNotReady,
+        9 => CallRefusal::TooManyLearners,
+        10 => CallRefusal::NotEnoughStarted,
+        11 => CallRefusal::Unhealthy,
+        12 => CallRefusal::Invalid,
+        other => return Err(unknown("call outcome", other)),
+    }))
+}
+
+impl Hello {
+    /// Appends the hello as a frame.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        put_frame(out, kind::HELLO, |to| {
+            to.extend_from_slice(&MAGIC);
+            to.put_u16(PROTOCOL_VERSION);
+            to.extend_from_slice(&self.cluster_uuid);
+            to.put_u64(self.from);
+            to.put_u64(self.to);
+            to.put_u64(self.incarnation);
+            to.put_u64(self.boot_nonce);
+            to.put_u8(match self.purpose {
+                Purpose::Messages => 1,
+                Purpose::Snapshot => 2,
+                Purpose::Query => 3,
+            });
+            put_urls(&self.peer_urls, to);
+        });
+    }
+
+    /// Reads the body of the first frame of a connection. `Ok(None)`: another protocol version.
+    ///
+    /// # Errors
+    /// [`DecodeError`]; also for another kind of frame.
+    pub fn decode(kind: u8, body: &[u8]) -> Result<Option<Self>, DecodeError> {
+        if kind != kind::HELLO {
+            return Err(unknown("first frame", kind));
+        }
+        let mut take = Take(body);
+        if take.raw(MAGIC.len(), "magic")? != MAGIC {
+            return Err(DecodeError::UnknownVariant {
+                what: "magic",
+                value: 0,
+            });
+        }
+        if take.u16("version")? != PROTOCOL_VERSION {
+            return Ok(None);
+        }
+        let hello = Self {
+            cluster_uuid: take.id16("cluster UUID")?,
+            from: take.u64("from")?,
+            to: take.u64("to")?,
+            incarnation: take.u64("incarnation")?,
+            boot_nonce: take.u64("boot nonce")?,
+            purpose: match take.u8("purpose")? {
+                1 => Purpose::Messages,
+                2 => Purpose::Snapshot,
+                3 => Purpose::Query,
+                other => return Err(unknown("purpose", other)),
+            },
+            peer_urls: urls(&mut take)?,
+        };
+        take.finish()?;
+        Ok(Some(hello))
+    }
+}
+
+impl HelloReply {
+    /// Appends the reply as a frame.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        put_frame(out, kind::HELLO_REPLY, |to| {
+            to.put_u8(match self.refusal {
+                None => 0,
+                Some(HelloRefusal::OtherCluster) => 1,
+                Some(HelloRefusal::OtherMember) => 2,
+                Some(HelloRefusal::Stale) => 3,
+                Some(HelloRefusal::Removed) => 4,
+                Some(HelloRefusal::NotReady) => 5,
+                Some(HelloRefusal::Version) => 6,
+                Some(HelloRefusal::Busy) => 7,
+            });
+            to.put_u64(self.member);
+            to.put_u64(self.incarnation);
+            to.put_u64(self.boot_nonce);
+        });
+    }
+
+    /// Reads the body of the answer to a hello.
+    ///
+    /// # Errors
+    /// [`DecodeError`]; also for another kind of frame.
+    pub fn decode(kind: u8, body: &[u8]) -> Result<Self, DecodeError> {
+        if kind != kind::HELLO_REPLY {
+            return Err(unknown("answer to hello", kind));
+        }
+        let mut take = Take(body);
+        let refusal = match take.u8("refusal")? {
+            0 => None,
+            1 => Some(HelloRefusal::OtherCluster),
+            2 => Some(HelloRefusal::OtherMember),
+            3 => Some(HelloRefusal::Stale),
+            4 => Some(HelloRefusal::Removed),
+            5 => Some(HelloRefusal::NotReady),
+            6 => Some(HelloRefusal::Version),
+            7 => Some(HelloRefusal::Busy),
+            other => return Err(unknown("refusal", other)),
+        };
+        let reply = Self {
+            refusal,
+            member: take.u64("member")?,
+            incarnation: take.u64("incarnation")?,
+            boot_nonce: take.u64("boot nonce")?,
+        };
+        take.finish()?;
+        Ok(reply)
+    }
+}
+
+/// What a member answers to a query: the replicated membership in the state machine's encoding.
+pub fn put_membership(encoded: &[u8], out: &mut Vec<u8>) {
+    put_frame(out, kind::MEMBERSHIP, |to| to.extend_from_slice(encoded));
+}
+
+/// One message of a snapshot connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotMessage {
+    /// The sender describes what it has.
+    Offer {
+        /// The leader's term; a transfer of an older term is refused (D5).
+        term: Term,
+        /// What the snapshot contains.
+        meta: SnapshotMeta,
+        /// The state machine's own description of files, sizes and digests; opaque here.
+        manifest: Arc<[u8]>,
+    },
+    /// The receiver says where to go on: it already holds that many bytes of `file`, and wants no
+    /// file before it. `None`: nothing is wanted, the state is there already.
+    Answer {
+        /// (number of the file, offset).
+        from: Option<(u32, u64)>,
+    },
+    /// Bytes of one file, in order.
+    Chunk {
+        /// Number of the file in the manifest.
+        file: u32,
+        /// Where they belong.
+        offset: u64,
+        /// The bytes.
+        bytes: Arc<[u8]>,
+    },
+    /// From the sender: all was sent. From the receiver: installed up to `last`, or not (0).
+    End {
+        /// Last index contained.
+        last: LogIndex,
+    },
+}
+
+impl SnapshotMessage {
+    /// Appends the message as a frame.
+    pub fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Offer {
+                term,
+                meta,
+                manifest,
+            } => put_frame(out, kind::SNAPSHOT_OFFER, |to| {
+                to.put_u64(term.0);
+                raft_codec::put_snapshot_meta(meta, to);
+                to.put_bytes(manifest);
+            }),
+            Self::Answer { from } => put_frame(out, kind::SNAPSHOT_ANSWER, |to| {
+                to.put_bool(from.is_some());
+                let (file, offset) = from.unwrap_or((0, 0));
+                to.put_u32(file);
+                to.put_u64(offset);
+            }),
+            Self::Chunk {
+                file,
+                offset,
+                bytes,
+            } => put_frame(out, kind::SNAPSHOT_CHUNK, |to| {
+                to.put_u32(*file);
+                to.put_u64(*offset);
+                to.put_bytes(bytes);
+            }),
+            Self::End { last } => put_frame(out, kind::SNAPSHOT_END, |to| to.put_u64(last.0)),
+        }
+    }
+
+    /// Reads the body of a frame of a snapshot connection.
+    ///
+    /// # Errors
+    /// [`DecodeError`]; also for kinds that do not belong there.
+    pub fn decode(kind: u8, body: &[u8]) -> Result<Self, DecodeError> {
+        let mut take = Take(body);
+        let message = match kind {
+            kind::SNAPSHOT_OFFER => Self::Offer {
+                term: Term(take.u64("term")?),
+                meta: raft_codec::snapshot_meta(&mut take)?,
+                manifest: take.shared("manifest")?,
+            },
+            kind::SNAPSHOT_ANSWER => {
+                let wanted = take.bool("wanted")?;
+                let position = (take.u32("file")?, take.u64("offset")?);
+                Self::Answer {
+                    from: wanted.then_some(position),
+                }
+            }
+            kind::SNAPSHOT_CHUNK => Self::Chunk {
+                file: take.u32("file")?,
+                offset: take.u64("offset")?,
+                bytes: take.shared("chunk")?,
+            },
+            kind::SNAPSHOT_END => Self::End {
+                last: LogIndex(take.u64("last")?),
+            },
+            other => return Err(unknown("frame kind", other)),
+        };
+        take.finish()?;
+        Ok(message)
+    }
+}

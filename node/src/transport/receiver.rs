@@ -1,0 +1,291 @@
+//! The incoming half: accepts connections, checks who calls, and turns frames into messages.
+//!
+//! One thread per connection, a bounded number of connections. Whatever has arrived is handed on
+//! as one batch. A frame that is damaged, malformed or of a stranger closes its connection with
+//! one line in the log and does nothing else. Must not know: what the messages mean.
+
+use super::frame::{FrameError, FrameReader};
+use super::message::{Hello, HelloRefusal, HelloReply, PeerMessage, Purpose, put_membership};
+use super::sender::{HANDSHAKE_TIMEOUT, configure};
+use super::wire::DecodeError;
+use super::{Local, Sink};
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Connections at any time, all peers and purposes together.
+pub const CONNECTIONS_MAX: usize = 128;
+/// Messages handed on at once; more wait in the socket.
+const BATCH_MAX: usize = 1024;
+/// A snapshot connection that is silent for so long is given up.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Who we are, once we are somebody; shared with the acceptor, which runs before.
+pub(super) type Who = ArcSwapOption<Local>;
+
+/// Why a connection was closed.
+#[derive(Debug, thiserror::Error)]
+enum Closed {
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    #[error("malformed message: {0}")]
+    Decode(#[from] DecodeError),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("refused: {0:?}")]
+    Refused(HelloRefusal),
+    #[error("a message names member {found:x} as its sender, the connection is of {expected:x}")]
+    Impostor { found: u64, expected: u64 },
+    #[error("a message for member {0:x} arrived here")]
+    Misdelivered(u64),
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+struct Shared {
+    who: Arc<Who>,
+    sink: Arc<dyn Sink>,
+    stopping: AtomicBool,
+    next: AtomicU64,
+    /// Open connections, to close them when the node stops: number to stream and peer.
+    open: Mutex<BTreeMap<u64, (Arc<TcpStream>, u64)>>,
+}
+
+/// Listens on the peer addresses.
+pub(super) struct Acceptor {
+    shared: Arc<Shared>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Acceptor {
+    pub(super) fn start(
+        listeners: Vec<TcpListener>,
+        who: Arc<Who>,
+        sink: Arc<dyn Sink>,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            who,
+            sink,
+            stopping: AtomicBool::new(false),
+            next: AtomicU64::new(0),
+            open: Mutex::new(BTreeMap::new()),
+        });
+        let mut addresses = Vec::new();
+        for listener in listeners {
+            addresses.push(listener.local_addr()?);
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new()
+                .name("peer-accept".to_owned())
+                .spawn(move || accept(&shared, &listener))?;
+        }
+        Ok(Self { shared, addresses })
+    }
+
+    /// Closes the listeners and every connection.
+    pub(super) fn stop(&self) {
+        if self.shared.stopping.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        for (stream, _) in self.shared.open.lock().values() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        for address in &self.addresses {
+            // Wakes the accepting thread, which then sees the flag.
+            let _ = TcpStream::connect_timeout(&reachable(*address), Duration::from_millis(200));
+        }
+    }
+
+    /// Closes what `peer` has opened here.
+    pub(super) fn disconnect(&self, peer: u64) {
+        for (stream, of) in self.shared.open.lock().values() {
+            if *of == peer {
+                let _ = stream.shutdown(Shutdown::Both);
+            }
+        }
+    }
+}
+
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// An unspecified address is reached through loopback.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
+    loop {
+        let accepted = listener.accept();
+        if shared.stopping.load(Ordering::Acquire) {
+            return;
+        }
+        let (stream, from) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a peer connection");
+                // Typically out of descriptors: do not spin.
+                std::thread::sleep(Duration::from_millis(50));
+                continue;
+            }
+        };
+        let number = shared.next.fetch_add(1, Ordering::Relaxed);
+        let stream = Arc::new(stream);
+        {
+            let mut open = shared.open.lock();
+            if open.len() >= CONNECTIONS_MAX {
+                tracing::warn!(%from, "peer connection refused: {CONNECTIONS_MAX} are open");
+                continue;
+            }
+            open.insert(number, (Arc::clone(&stream), 0));
+        }
+        let thread = Arc::clone(shared);
+        let spawned = std::thread::Builder::new()
+            .name("peer-receive".to_owned())
+            .spawn(move || {
+                if let Err(reason) = serve(&thread, number, &stream)
+                    && !matches!(reason, Closed::Frame(FrameError::Closed) | Closed::Stopping)
+                {
+                    tracing::warn!(%from, %reason, "peer connection closed");
+                }
+                let _ = stream.shutdown(Shutdown::Both);
+                thread.open.lock().remove(&number);
+            });
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "cannot serve a peer connection");
+            shared.open.lock().remove(&number);
+        }
+    }
+}
+
+fn serve(shared: &Shared, number: u64, stream: &Arc<TcpStream>) -> Result<(), Closed> {
+    configure(stream)?;
+    stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
+    stream.set_write_timeout(Some(HANDSHAKE_TIMEOUT))?;
+    let mut reader = FrameReader::new(&**stream);
+    let (kind, body) = reader.next()?;
+    let hello = Hello::decode(kind, body)?;
+    let local = shared.who.load_full();
+    let refusal = refusal(shared, local.as_deref(), hello.as_ref());
+    let mut bytes = Vec::new();
+    let reply = HelloReply {
+        refusal,
+        member: local.as_ref().map_or(0, |local| local.member),
+        incarnation: local.as_ref().map_or(0, |local| local.incarnation),
+        boot_nonce: local.as_ref().map_or(0, |local| local.boot_nonce),
+    };
+    reply.put(&mut bytes);
+    let mut writer = &**stream;
+    writer.write_all(&bytes)?;
+    let (hello, local) = match (refusal, hello, local) {
+        (None, Some(hello), Some(local)) => (hello, local),
+        (refusal, ..) => return Err(Closed::Refused(refusal.unwrap_or(HelloRefusal::NotReady))),
+    };
+    match hello.purpose {
+        Purpose::Query => {
+            let mut bytes = Vec::new();
+            let encoded = shared.sink.membership().ok_or(Closed::Stopping)?;
+            put_membership(&encoded, &mut bytes);
+            writer.write_all(&bytes)?;
+            Ok(())
+        }
+        Purpose::Snapshot => {
+            stream.set_read_timeout(Some(SNAPSHOT_TIMEOUT))?;
+            stream.set_write_timeout(Some(SNAPSHOT_TIMEOUT))?;
+            shared
+                .sink
+                .receive_snapshot(hello.from, &mut reader, writer);
+            Ok(())
+        }
+        Purpose::Messages => {
+            replace(shared, number, hello.from);
+            shared.sink.connected(hello.from, &hello.peer_urls);
+            stream.set_read_timeout(None)?;
+            receive(shared, &local, hello.from, &mut reader)
+        }
+    }
+}
+
+/// A member has one stream of messages to us: a newer one ends the older.
+fn replace(shared: &Shared, number: u64, peer: u64) {
+    let mut open = shared.open.lock();
+    for (other, (stream, of)) in open.iter_mut() {
+        if *other == number {
+            *of = peer;
+        } else if *of == peer {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn refusal(shared: &Shared, local: Option<&Local>, hello: Option<&Hello>) -> Option<HelloRefusal> {
+    let Some(hello) = hello else {
+        return Some(HelloRefusal::Version);
+    };
+    if shared.stopping.load(Ordering::Acquire) {
+        return Some(HelloRefusal::NotReady);
+    }
+    let Some(local) = local else {
+        return Some(HelloRefusal::NotReady);
+    };
+    if hello.purpose == Purpose::Query {
+        return None;
+    }
+    if hello.cluster_uuid != local.cluster_uuid {
+        return Some(HelloRefusal::OtherCluster);
+    }
+    if hello.to != local.member || hello.from == local.member || hello.from == 0 {
+        return Some(HelloRefusal::OtherMember);
+    }
+    shared
+        .sink
+        .admit(hello.from, hello.incarnation, hello.boot_nonce)
+        .err()
+}
+
+fn receive(
+    shared: &Shared,
+    local: &Local,
+    from: u64,
+    reader: &mut FrameReader<&TcpStream>,
+) -> Result<(), Closed> {
+    loop {
+        let mut batch = Vec::new();
+        loop {
+            let (kind, body) = reader.next()?;
+            let message = PeerMessage::decode(kind, body)?;
+            if let PeerMessage::Raft(envelope) = &message {
+                if envelope.from.0 != from {
+                    return Err(Closed::Impostor {
+                        found: envelope.from.0,
+                        expected: from,
+                    });
+                }
+                if envelope.to.0 != local.member {
+                    return Err(Closed::Misdelivered(envelope.to.0));
+                }
+            }
+            batch.push(message);
+            if batch.len() >= BATCH_MAX || !reader.has_frame() {
+                break;
+            }
+        }
+        if shared.stopping.load(Ordering::Acquire) {
+            return Err(Closed::Stopping);
+        }
+        shared.sink.deliver(from, batch);
+    }
+}

@@ -1,0 +1,348 @@
+//! The outgoing half of a peer: one connection that we dial, and a bounded backlog.
+//!
+//! The owner of the replica writes straight into the socket when that would not block; whatever
+//! does not fit waits in the backlog for the link's own thread, which also dials. A backlog beyond
+//! its bound costs the connection, never the replica's time: Raft repeats what matters.
+//! Assumes that a chunk holds whole frames. Must not know: what the frames say.
+
+use super::address;
+use super::frame::FrameReader;
+use super::message::{Hello, HelloRefusal, HelloReply};
+use super::{Local, Sink};
+use parking_lot::{Condvar, Mutex};
+use rustix::net::SendFlags;
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Bytes that wait for a slow connection.
+pub const BACKLOG_BYTES_MAX: usize = 64 << 20;
+/// Bytes kept for a peer while there is no connection: what was said last, not history.
+pub const BACKLOG_DISCONNECTED_BYTES_MAX: usize = 256 << 10;
+/// Longest time to dial and to be answered.
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time a blocking write may take before the connection is given up.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Unacknowledged for so long, a connection is given up by the kernel.
+const USER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Wait before the second attempt; doubles up to the maximum.
+const BACKOFF_MIN: Duration = Duration::from_millis(20);
+/// Longest wait between two attempts.
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
+
+struct State {
+    urls: Vec<String>,
+    stream: Option<Arc<TcpStream>>,
+    backlog: VecDeque<Vec<u8>>,
+    backlog_bytes: usize,
+    /// The link's thread is writing: nobody else may.
+    writing: bool,
+    closed: bool,
+}
+
+/// One peer, outgoing.
+pub(super) struct Link {
+    peer: u64,
+    local: Arc<Local>,
+    sink: Arc<dyn Sink>,
+    state: Mutex<State>,
+    wake: Condvar,
+    connected: AtomicBool,
+    /// Milliseconds of the process clock when the connection was established.
+    since_ms: AtomicU64,
+}
+
+/// What became of bytes handed to a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// Written, or waiting for a live connection.
+    Accepted,
+    /// There is no connection; the bytes may leave later, or never.
+    Disconnected,
+}
+
+impl Link {
+    pub(super) fn start(
+        peer: u64,
+        urls: Vec<String>,
+        local: Arc<Local>,
+        sink: Arc<dyn Sink>,
+    ) -> io::Result<Arc<Self>> {
+        let state = State {
+            urls,
+            stream: None,
+            backlog: VecDeque::new(),
+            backlog_bytes: 0,
+            writing: false,
+            closed: false,
+        };
+        let link = Arc::new(Self {
+            peer,
+            local,
+            sink,
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            connected: AtomicBool::new(false),
+            since_ms: AtomicU64::new(0),
+        });
+        let thread = Arc::clone(&link);
+        std::thread::Builder::new()
+            .name(format!("peer-{peer:x}"))
+            .spawn(move || thread.run())
+            .map(|_| link)
+    }
+
+    /// When the live connection was established, ms of the process clock.
+    pub(super) fn connected_since_ms(&self) -> Option<u64> {
+        self.connected
+            .load(Ordering::Acquire)
+            .then(|| self.since_ms.load(Ordering::Acquire))
+    }
+
+    /// Replaces the addresses; the next dial uses them.
+    pub(super) fn set_urls(&self, urls: &[String]) {
+        let mut state = self.state.lock();
+        if !urls.is_empty() && state.urls != urls {
+            state.urls = urls.to_vec();
+            self.wake.notify_one();
+        }
+    }
+
+    /// Sends whole frames without ever blocking. `must_connect`: without a connection they are
+    /// not kept, so that the caller knows they did not leave.
+    pub(super) fn send(&self, frames: Vec<u8>, must_connect: bool) -> Sent {
+        let mut state = self.state.lock();
+        let Some(stream) = state.stream.clone() else {
+            if !must_connect {
+                keep(&mut state, frames);
+            }
+            return Sent::Disconnected;
+        };
+        if state.writing || !state.backlog.is_empty() {
+            if state.backlog_bytes + frames.len() > BACKLOG_BYTES_MAX {
+                // The oldest chunk may begin within a frame, so nothing can be left out of the
+                // stream. A peer this far behind starts afresh.
+                self.drop_stream(&mut state);
+                return Sent::Disconnected;
+            }
+            state.backlog_bytes += frames.len();
+            state.backlog.push_back(frames);
+            return Sent::Accepted;
+        }
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let written = match rustix::net::send(&*stream, &frames, flags) {
+            Ok(written) => written,
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
+            Err(_) => {
+                self.drop_stream(&mut state);
+                return Sent::Disconnected;
+            }
+        };
+        if written < frames.len() {
+            // The first chunk of the backlog now begins within a frame: the link's thread finishes
+            // it before anything else may be written.
+            state.backlog_bytes += frames.len() - written;
+            state.backlog.push_back(frames[written..].to_vec());
+            state.writing = true;
+            self.wake.notify_one();
+        }
+        Sent::Accepted
+    }
+
+    /// Ends the link and its thread.
+    pub(super) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        self.drop_stream(&mut state);
+    }
+
+    fn drop_stream(&self, state: &mut State) {
+        if let Some(stream) = state.stream.take() {
+            // The other side may have closed it already; there is nothing to do about a failure.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        // What is left may begin within a frame.
+        state.backlog.clear();
+        state.backlog_bytes = 0;
+        state.writing = false;
+        self.connected.store(false, Ordering::Release);
+        self.wake.notify_one();
+    }
+
+    fn run(&self) {
+        let mut backoff = BACKOFF_MIN;
+        let mut complained = None;
+        while let Some(urls) = self.urls() {
+            match self.connect(&urls) {
+                Ok(stream) => {
+                    tracing::info!(peer = %format_args!("{:x}", self.peer), "connected to peer");
+                    backoff = BACKOFF_MIN;
+                    complained = None;
+                    self.serve(stream);
+                }
+                Err(failure) => {
+                    if let ConnectError::Refused(refusal) = failure {
+                        self.sink.refused(self.peer, refusal);
+                    }
+                    // Once per kind of failure: a peer may be away for days.
+                    let text = failure.to_string();
+                    if complained.as_ref() != Some(&text) {
+                        let peer = format_args!("{:x}", self.peer);
+                        tracing::warn!(%peer, ?urls, reason = %text, "cannot connect to peer");
+                        complained = Some(text);
+                    }
+                    let mut state = self.state.lock();
+                    if !state.closed {
+                        self.wake.wait_for(&mut state, backoff);
+                    }
+                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                }
+            }
+        }
+    }
+
+    fn urls(&self) -> Option<Vec<String>> {
+        let state = self.state.lock();
+        (!state.closed).then(|| state.urls.clone())
+    }
+
+    fn connect(&self, urls: &[String]) -> Result<TcpStream, ConnectError> {
+        let stream = dial(urls).map_err(ConnectError::Io)?;
+        let hello = self
+            .local
+            .hello(self.peer, super::message::Purpose::Messages);
+        let reply = handshake(&stream, &hello)?;
+        if reply.member != self.peer {
+            return Err(ConnectError::Refused(HelloRefusal::OtherMember));
+        }
+        self.sink
+            .admit(self.peer, reply.incarnation, reply.boot_nonce)
+            .map_err(ConnectError::Refused)?;
+        stream
+            .set_write_timeout(Some(WRITE_TIMEOUT))
+            .map_err(ConnectError::Io)?;
+        Ok(stream)
+    }
+
+    /// Writes the backlog whenever there is one, until the connection is lost.
+    fn serve(&self, stream: TcpStream) {
+        let stream = Arc::new(stream);
+        let mut state = self.state.lock();
+        if state.closed {
+            return;
+        }
+        state.stream = Some(Arc::clone(&stream));
+        self.since_ms.store(self.sink.now_ms(), Ordering::Release);
+        self.connected.store(true, Ordering::Release);
+        loop {
+            if state.backlog.is_empty() {
+                state.writing = false;
+                if state.stream.is_none() {
+                    return;
+                }
+                self.wake.wait(&mut state);
+                continue;
+            }
+            state.writing = true;
+            let chunks: Vec<u8> = state.backlog.drain(..).flatten().collect();
+            state.backlog_bytes = 0;
+            drop(state);
+            let written = (&*stream).write_all(&chunks);
+            state = self.state.lock();
+            if written.is_err() || state.stream.is_none() {
+                self.drop_stream(&mut state);
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Keeps whole frames for the next connection; the oldest make room.
+fn keep(state: &mut State, frames: Vec<u8>) {
+    state.backlog_bytes += frames.len();
+    state.backlog.push_back(frames);
+    while state.backlog_bytes > BACKLOG_DISCONNECTED_BYTES_MAX {
+        let Some(oldest) = state.backlog.pop_front() else {
+            return;
+        };
+        state.backlog_bytes -= oldest.len();
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The network said no.
+    #[error("{0}")]
+    Io(io::Error),
+    /// What answered does not speak our protocol.
+    #[error("no Quorate peer answers there: {0}")]
+    Protocol(String),
+    /// The peer said no.
+    #[error("refused by the peer: {0:?}")]
+    Refused(HelloRefusal),
+}
+
+/// Dials the first address that answers.
+pub(super) fn dial(urls: &[String]) -> io::Result<TcpStream> {
+    let addresses: Vec<SocketAddr> = address::resolve(urls)?;
+    let mut failure = io::Error::from(io::ErrorKind::NotFound);
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, HANDSHAKE_TIMEOUT) {
+            Ok(stream) => {
+                configure(&stream)?;
+                return Ok(stream);
+            }
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+/// Options of every peer socket: no delay, and a dead host is noticed.
+pub(super) fn configure(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = socket2::SockRef::from(stream);
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(USER_TIMEOUT)
+        .with_interval(USER_TIMEOUT / 4);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+    Ok(())
+}
+
+/// Says hello and waits for the answer.
+pub(super) fn handshake(stream: &TcpStream, hello: &Hello) -> Result<HelloReply, ConnectError> {
+    let mut bytes = Vec::new();
+    hello.put(&mut bytes);
+    stream
+        .set_read_timeout(Some(HANDSHAKE_TIMEOUT))
+        .map_err(ConnectError::Io)?;
+    stream
+        .set_write_timeout(Some(HANDSHAKE_TIMEOUT))
+        .map_err(ConnectError::Io)?;
+    let mut writer = stream;
+    writer.write_all(&bytes).map_err(ConnectError::Io)?;
+    // The reply is the only frame that comes back before we ask for more, so nothing is lost in
+    // the reader's buffer.
+    let mut reader = FrameReader::new(stream);
+    let (kind, body) = reader
+        .next()
+        .map_err(|error| ConnectError::Protocol(error.to_string()))?;
+    let reply = HelloReply::decode(kind, body)
+        .map_err(|error| ConnectError::Protocol(error.to_string()))?;
+    match reply.refusal {
+        None => Ok(reply),
+        Some(refusal) => Err(ConnectError::Refused(refusal)),
+    }
+}
