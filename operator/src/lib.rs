@@ -1,1 +1,14 @@
-//! To be written.
+//! The operator: keeps every `KvCluster` quorate.
+//!
+//! One pass is `observe → validate → plan → apply → publish` (`reconcile`). Read in this order: `crd`
+//! (what a user writes and sees), `desired` and `observed` (what the planner works on), `record` (what
+//! must survive a crash), `plan` (decisions), `status` (what a user sees), `reconcile` (the five calls).
+//! Must not know: the consensus core or the node; members are seen only through the API.
+
+pub mod crd;
+pub mod desired;
+pub mod ids;
+pub mod observed;
+pub mod plan;
+pub mod reconcile;
+pub mod record;

@@ -1,0 +1,63 @@
+//! The `KvCluster` resource: what a user writes (`spec`) and sees (`status`).
+//!
+//! These are types and their schema, without decisions: `validate` turns the spec into `Desired`, and
+//! `status` makes the status. Assumes nothing. Must not know: clients, plans.
+//! Caveat: the types accept unknown fields when they are decoded, so that one object of a future
+//! schema cannot break a watch (H53); manifests are checked against the schema by `manifest`.
+
+mod access;
+mod rules;
+mod schema;
+mod spec;
+mod status;
+mod workload;
+
+pub use access::{
+    AuthSpec, ClientAuth, ClientTls, IssuerRef, NetworkPolicySpec, PeerTls, ServiceSpec, ServiceType,
+    TlsMode, TlsSpec,
+};
+pub use schema::{crd, crd_yaml};
+pub use spec::{
+    AccessMode, AdoptSpec, AutoCompaction, AutoCompactionMode, AzureLocation, BackupRetention, BackupSpec,
+    BootstrapSpec, BucketLocation, ClaimLocation, Destination, KvCluster, KvClusterSpec, NewSpec,
+    RecoverySpec, RepairAction, RepairSpec, RestoreSpec, RetentionPolicy, StorageSpec,
+};
+pub use status::{
+    BackoffStatus, BackupFailure, BackupStatus, BackupSuccess, BootstrapStatus, CertificateStatus,
+    CertificatesStatus, ClaimStatus, ConditionStatus, KvClusterStatus, LeaderStatus, MemberStatus,
+    OperationStatus, QuorumStatus, RecoveryStatus, RequestStatus, StorageStatus, VersionStatus,
+};
+pub use workload::{
+    DisruptionBudgetSpec, EvictionPolicy, ExtraVolume, ImageSpec, LocalSecret, MonitoringSpec, PodMetadata, PodMonitorSpec,
+    PrometheusRuleSpec, PullPolicy, SchedulingSpec, UpdateSpec, UpdateStrategy,
+};
+
+/// The API group of our resources.
+pub const GROUP: &str = "quorate.dev";
+/// The version of our resources.
+pub const VERSION: &str = "v1alpha1";
+/// `apiVersion` of a `KvCluster`.
+pub const API_VERSION: &str = "quorate.dev/v1alpha1";
+/// `kind` of a `KvCluster`.
+pub const KIND: &str = "KvCluster";
+/// The finalizer that lets us apply the volume policy before the object goes.
+pub const FINALIZER: &str = "quorate.dev/cleanup";
+/// Annotation: replace one member in place, `ordinal=<n>,id=<member id>`.
+pub const ANNOTATION_REPLACE_MEMBER: &str = "quorate.dev/replace-member";
+/// Annotation: abort the operation of that ID.
+pub const ANNOTATION_ABORT_OPERATION: &str = "quorate.dev/abort-operation";
+/// Prefixes of labels and annotations that are the operator's.
+pub const RESERVED_PREFIXES: [&str; 2] = ["quorate.dev/", "app.kubernetes.io/"];
+/// Settings of the node that the operator renders itself.
+pub const RESERVED_CONFIG: [&str; 16] = [
+    "admin-url", "advertise-client-urls", "cert-file", "client-cert-auth", "data-dir", "epoch",
+    "initial-advertise-peer-urls", "initial-cluster", "initial-cluster-state", "key-file",
+    "listen-client-urls", "listen-peer-urls", "name", "peer-cert-file", "peer-key-file",
+    "trusted-ca-file",
+];
+/// The longest name of a cluster: revision labels of its pods add 18 characters.
+pub const NAME_LENGTH_MAX: usize = 45;
+/// The most voting members: beyond, each write costs more than a further failure saves.
+pub const REPLICAS_MAX: u32 = 7;
+/// The smallest volume, in bytes: what a new log and history allocate, with room for one more segment.
+pub const STORAGE_BYTES_MIN: u64 = 64 << 20;

@@ -1,0 +1,95 @@
+//! What a valid spec asks for, in the planner's words.
+//!
+//! Made only by `validate`; nobody reads the resource after it. Must not know: YAML, Kubernetes types.
+
+use crate::ids::{ClusterUuid, MemberId, Slot};
+
+/// A validated spec: the part of it that the planner acts on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Desired {
+    /// The cluster's name.
+    pub name: String,
+    /// Voting members wanted, 1 to 7.
+    pub replicas: u32,
+    /// The node version wanted, `0.1.0`.
+    pub version: String,
+    /// How a cluster that does not exist yet comes to be.
+    pub bootstrap: Bootstrap,
+    /// Size of a new volume, in bytes.
+    pub storage_bytes: u64,
+    /// What becomes of the volumes when the object is deleted.
+    pub when_deleted: VolumePolicy,
+    /// What becomes of the volume of a member that scaling removed.
+    pub when_scaled: VolumePolicy,
+    /// What to do about members that are lost.
+    pub repair: Repair,
+    /// Status and deletion only.
+    pub paused: bool,
+    /// Stop every slot, keep volumes and membership.
+    pub hibernate: bool,
+    /// A human asks to replace this member in place.
+    pub replace_request: Option<ReplaceRequest>,
+    /// A human asks to abort the operation of this ID.
+    pub abort_request: Option<String>,
+    /// Peer traffic is encrypted.
+    pub tls_peer: bool,
+    /// Client traffic is encrypted.
+    pub tls_client: bool,
+    /// Backups are scheduled.
+    pub backup: bool,
+    /// What is allowed and worth saying, each naming its field.
+    pub warnings: Vec<String>,
+}
+
+/// How a cluster that does not exist yet comes to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Bootstrap {
+    /// Empty.
+    New,
+    /// From stamped volumes of a cluster whose object was lost.
+    Adopt(ClusterUuid),
+}
+
+/// What becomes of a volume.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VolumePolicy {
+    /// It is kept.
+    Retain,
+    /// It is deleted.
+    Delete,
+}
+
+/// Whether a lost member is replaced or only reported.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RepairPolicy {
+    /// Replace it in place, under a new ID.
+    Replace,
+    /// Say so and wait for a human.
+    Report,
+}
+
+/// What to do about members that are lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Repair {
+    /// The volume is gone, empty, or not this member's.
+    pub lost_volume: RepairPolicy,
+    /// The node says that its data is damaged.
+    pub corrupt_member: RepairPolicy,
+    /// The volume is tied to a machine that is gone.
+    pub node_gone: RepairPolicy,
+    /// The process ends again and again.
+    pub crash_loop: RepairPolicy,
+    /// From how many ends in a row on that is a crash loop.
+    pub crash_loop_threshold: u32,
+    /// How long a learner may take to catch up, in milliseconds.
+    pub learner_deadline_ms: i64,
+}
+
+/// A human's request to replace one member. The ID makes repeating it harmless.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ReplaceRequest {
+    /// Where the member lives.
+    pub slot: Slot,
+    /// The member.
+    pub member: MemberId,
+}

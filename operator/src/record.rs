@@ -1,0 +1,197 @@
+//! What the operator must not forget: the latches, and the intent of the operation in flight.
+//!
+//! Everything else is read from the world again on every pass. Assumes compare-and-set writes.
+//! Must not know: how it is stored (status of the object, or a file).
+
+use std::collections::BTreeMap;
+
+use crate::ids::{ClusterUuid, DirectoryId, MemberId, Slot, SlotUid, UnixMs, VolumeUid};
+
+/// The records of one cluster. The empty record is a valid state of every protocol (H11).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Record {
+    /// The cluster's identity, chosen once.
+    pub cluster_uuid: Option<ClusterUuid>,
+    /// The etcd-style cluster ID, for people and clients.
+    pub cluster_id: Option<u64>,
+    /// Grows with each quorum recovery; 0 before bootstrap.
+    pub epoch: u64,
+    /// How far bootstrap came.
+    pub bootstrap: Option<BootstrapRecord>,
+    /// The operation in flight: written before its first effect, cleared after its last.
+    pub operation: Option<Operation>,
+    /// After an aborted operation: when to try again.
+    pub backoff: Option<Backoff>,
+    /// The highest config index seen; an answer below it is stale and is discarded (H16).
+    pub config_index_seen: u64,
+    /// Members by slot as last published: raises a set that somebody shrank while no member can be
+    /// asked, and nothing else.
+    pub last_members: BTreeMap<Slot, LastMember>,
+}
+
+/// A row of the members table as last published.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LastMember {
+    /// The member.
+    pub member: MemberId,
+    /// Which life of the slot.
+    pub incarnation: u64,
+}
+
+/// How far bootstrap came.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BootstrapRecord {
+    /// The stage.
+    pub state: BootstrapState,
+    /// The slot of the first member: 0.
+    pub slot: Slot,
+    /// The first member.
+    pub member: MemberId,
+    /// Which life of the slot: 1.
+    pub incarnation: u64,
+    /// The volume the instruction was meant for, from `Issued` on.
+    pub volume: Option<VolumeUid>,
+    /// The data directory the instruction was meant for, from `Issued` on.
+    pub directory: Option<DirectoryId>,
+    /// When it was done.
+    pub completed_at: Option<UnixMs>,
+}
+
+/// The stages of bootstrap.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum BootstrapState {
+    /// Identities are chosen, nothing was sent.
+    Pending,
+    /// The instruction may have been sent, to exactly one volume and directory.
+    Issued,
+    /// The first member answered as the only member of this cluster.
+    Done,
+}
+
+/// An operation in flight.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Operation {
+    /// Its ID, sixteen hexadecimal digits.
+    pub id: String,
+    /// When it began.
+    pub started_at: UnixMs,
+    /// What it is.
+    pub kind: OperationKind,
+}
+
+/// The operations that hold state between passes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum OperationKind {
+    /// One more member.
+    ScaleUp(ScaleUp),
+    /// One member fewer.
+    ScaleDown(ScaleDown),
+    /// One member replaced in place.
+    Replace(Replace),
+    /// Every slot stopped.
+    Hibernate(Hibernate),
+}
+
+/// One more member (protocol 3.4).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScaleUp {
+    /// Voters when it began; going back to it aborts.
+    pub from: u32,
+    /// Size wanted when it began.
+    pub to: u32,
+    /// Where the new member will live.
+    pub newcomer: Newcomer,
+    /// Set once it was decided to undo it. Never unset: the ID may be removed already (I5).
+    pub abort: Option<Abort>,
+}
+
+/// One member fewer (protocol 3.5).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScaleDown {
+    /// Voters when it began.
+    pub from: u32,
+    /// Size wanted when it began.
+    pub to: u32,
+    /// The slot to be emptied.
+    pub slot: Slot,
+    /// The member to be removed.
+    pub victim: MemberId,
+    /// What ran in the slot.
+    pub life: Option<SlotUid>,
+    /// The volume in the slot.
+    pub volume: Option<VolumeUid>,
+    /// The attempt to move leadership to a member that stays.
+    pub transfer: Option<TransferAttempt>,
+}
+
+/// An attempt to move leadership, written down before it is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TransferAttempt {
+    /// The term in which the leader was to be moved.
+    pub term: u64,
+    /// When the attempt began.
+    pub at: UnixMs,
+}
+
+/// One member replaced in place (protocol 3.6).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Replace {
+    /// The member that is lost.
+    pub old_member: MemberId,
+    /// What ran in the slot.
+    pub old_life: Option<SlotUid>,
+    /// The volume that was in the slot, if there was one.
+    pub old_volume: Option<VolumeUid>,
+    /// Why, in words.
+    pub evidence: String,
+    /// The member that takes its place.
+    pub newcomer: Newcomer,
+    /// Set once the newcomer is to be given up; a fresh one follows.
+    pub abort: Option<Abort>,
+}
+
+/// A member on its way in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Newcomer {
+    /// Where it will live.
+    pub slot: Slot,
+    /// Its ID.
+    pub member: MemberId,
+    /// Which life of the slot this is.
+    pub incarnation: u64,
+    /// When to give up.
+    pub deadline: UnixMs,
+}
+
+/// Why an operation is being undone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Abort {
+    /// The spec went back.
+    Reverted,
+    /// The learner did not catch up before its deadline (H15).
+    LearnerStuck,
+    /// The newcomer lost its volume before it was promoted.
+    VolumeLost,
+    /// A human asked for it.
+    Requested,
+}
+
+/// Every slot stopped (protocol 3.10).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hibernate {
+    /// Voters when it began.
+    pub size: u32,
+    /// The highest slot with a member.
+    pub top: Slot,
+}
+
+/// A pause after an aborted operation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Backoff {
+    /// How many operations in a row were aborted for this reason.
+    pub attempts: u32,
+    /// When the next may begin.
+    pub until: UnixMs,
+    /// Why the last was aborted, for people.
+    pub message: String,
+}
