@@ -79,6 +79,14 @@ pub enum ChangeError {
         /// What is committed.
         commit: LogIndex,
     },
+    /// Too few of the next voters answer now: the group could lose its quorum (C15). A voter that
+    /// is not a learner yet does not count; add it as a learner first.
+    QuorumAtRisk {
+        /// Voters of the next membership that answer.
+        alive: usize,
+        /// A majority of them.
+        needed: usize,
+    },
     /// The change does not fit the membership in force.
     Invalid(InvalidChange),
 }
@@ -202,6 +210,12 @@ impl fmt::Display for ChangeError {
                 write!(
                     f,
                     "learner {member} holds entries up to {matched}, {commit} are committed"
+                )
+            }
+            Self::QuorumAtRisk { alive, needed } => {
+                write!(
+                    f,
+                    "only {alive} of the next voters answer, and {needed} would be needed"
                 )
             }
             Self::Invalid(why) => why.fmt(f),

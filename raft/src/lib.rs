@@ -1,15 +1,29 @@
 //! Consensus as a function: Raft without clock, disk, network, randomness or logging.
 #![no_std]
 #![forbid(unsafe_code)]
+#![deny(clippy::wildcard_enum_match_arm)]
 extern crate alloc;
 
+mod candidate;
+mod change;
+mod common;
 mod config;
 mod error;
+mod follower;
+mod leader;
+mod log;
 mod membership;
 mod message;
 mod node;
 mod output;
+mod progress;
+pub mod quorum;
+mod read;
+mod replicate;
+mod timer;
+mod transfer;
 mod types;
+mod vote;
 
 pub use config::{Config, Restored};
 pub use error::{
