@@ -17,8 +17,6 @@ use alloc::collections::BTreeMap;
 pub(crate) struct Campaign {
     /// First answer of each voter; a repeated one changes nothing (A6).
     votes: BTreeMap<MemberId, bool>,
-    /// For a pre-candidate: a real campaign. For a candidate: begun by a transfer.
-    transfer: bool,
 }
 
 impl Campaign {
@@ -51,10 +49,7 @@ impl Campaign {
             vote: Some(common.id()),
         });
         common.timer.restart();
-        let mut campaign = Self {
-            transfer,
-            ..Self::default()
-        };
+        let mut campaign = Self::default();
         if common.planted(11) {
             campaign.votes.insert(common.id(), true);
         }

@@ -6,11 +6,11 @@
 //! otherwise two leaders could each commit with a majority of *their* membership, and the two
 //! majorities need not overlap (C1, the bug of the thesis' single-server change).
 
-use crate::common::Common;
+use crate::common::{Common, Need};
 use crate::error::ChangeError;
 use crate::leader::Leader;
 use crate::membership::{Change, Membership};
-use crate::message::Payload;
+use crate::message::{Message, Payload};
 use crate::node::Turn;
 use crate::output::{Notice, Output, RoleChange};
 use crate::quorum::majority;
@@ -133,9 +133,20 @@ impl Leader {
             return self.append_membership(common, membership.left(), context, out);
         }
         if membership.is_voter(common.id()) {
-            Turn::Stay
-        } else {
-            Turn::Follow(RoleChange::Removed)
+            return Turn::Stay;
+        }
+        self.name_successor(common, out);
+        Turn::Follow(RoleChange::Removed)
+    }
+
+    /// A leader without a vote goes (C11). A voter that holds the whole log may follow at once, so
+    /// that nobody has to wait for an election timeout.
+    fn name_successor(&self, common: &Common, out: &mut Output) {
+        let last = common.log.last().index;
+        let voters = &common.log.membership().voters;
+        let ready = voters.iter().find(|id| self.held_by(common, **id) == last);
+        if let Some(successor) = ready {
+            common.send(*successor, Message::TimeoutNow, Need::Nothing, out);
         }
     }
 }

@@ -254,11 +254,13 @@ fn put_membership(membership: &Membership, to: &mut Vec<u8>) {
         outgoing,
         learners,
         learners_next,
+        leave_context,
     } = membership;
     for set in [voters, outgoing, learners, learners_next] {
         to.put_len(set.len());
         set.iter().for_each(|id| to.put_u64(id.0));
     }
+    to.put_bytes(leave_context);
 }
 
 fn membership(take: &mut Take<'_>) -> Result<Membership, DecodeError> {
@@ -267,6 +269,7 @@ fn membership(take: &mut Take<'_>) -> Result<Membership, DecodeError> {
         outgoing: id_set(take)?,
         learners: id_set(take)?,
         learners_next: id_set(take)?,
+        leave_context: take.shared("leave context")?,
     })
 }
 

@@ -25,6 +25,7 @@ fn membership() -> Membership {
         outgoing: [MemberId(4)].into(),
         learners: [MemberId(5)].into(),
         learners_next: [MemberId(4)].into(),
+        leave_context: Arc::from(&b"leave"[..]),
     }
 }
 
