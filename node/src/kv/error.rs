@@ -4,6 +4,7 @@
 
 use super::codec::DecodeError;
 use super::types::Revision;
+use crate::storage::revision_log;
 
 /// A refusal. It depends on nothing but the command and the state before it, so every member
 /// refuses alike and the client may be told.
@@ -63,9 +64,25 @@ pub enum Error {
     /// The cluster has its identity already; a second bootstrap is refused.
     #[error("the cluster is bootstrapped already")]
     AlreadyBootstrapped,
-    /// A name, URL or list longer than the codec allows.
-    #[error("request is too large")]
-    TooLarge,
+    /// This member cannot read its own history; others may. From readers only: while applying,
+    /// the same trouble is [`Fatal`].
+    #[error("the history cannot be read here: {0}")]
+    Unreadable(String),
+}
+
+impl Error {
+    /// Whether every member refuses alike: the client may be told, and should not try another
+    /// member.
+    #[must_use]
+    pub fn is_deterministic(&self) -> bool {
+        !matches!(self, Self::Unreadable(_))
+    }
+}
+
+impl From<revision_log::Error> for Error {
+    fn from(error: revision_log::Error) -> Self {
+        Self::Unreadable(error.to_string())
+    }
 }
 
 /// The member must stop: it cannot say what the others do. Never answered to a client.
@@ -81,7 +98,10 @@ pub enum Fatal {
         /// What is wrong with it.
         reason: DecodeError,
     },
+    /// Membership data of a newer version, or damaged.
+    #[error("the membership data cannot be read ({0}): install the version that wrote it")]
+    UnreadableMembers(DecodeError),
     /// The state machine's history cannot be read or written.
-    #[error("revision log: {0}")]
-    Log(#[from] std::io::Error),
+    #[error(transparent)]
+    Log(#[from] revision_log::Error),
 }

@@ -6,16 +6,34 @@
 //!
 //! Reading order: `types`, `codec`, `command`, `membership`, `validate`, `index`, `store`, `txn`, `range`, `reader`.
 
+mod change;
 pub mod codec;
 pub mod command;
+mod compactor;
+mod counts;
+mod digest;
 pub mod error;
+mod hash;
+mod index;
+mod interval_set;
 pub mod membership;
 pub mod quota;
+mod range;
+mod reader;
+mod rebuild;
+mod state;
+mod store;
+mod txn;
 pub mod types;
 pub mod validate;
+mod walk;
 
 pub use codec::DecodeError;
 pub use command::{Applied, Command, Compact, MemberOp, Op, RequestId, Response};
+pub use compactor::{Compactor, Pruned};
 pub use error::{Error, Fatal};
-pub use membership::{Member, Members};
+pub use hash::HashKv;
+pub use membership::{ClusterInfo, Member, Members};
+pub use reader::Reader;
+pub use store::Store;
 pub use types::*;

@@ -5,12 +5,11 @@
 
 use super::command::TXN_DEPTH_MAX;
 use super::error::Error;
+use super::interval_set::IntervalSet;
 use super::types::{
     DeleteRange, Interval, LeaseId, Put, RangeRequest, SortOrder, SortTarget, Txn, TxnOp,
 };
-use bytes::Bytes;
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::collections::BTreeSet;
 
 /// Checks a range.
 ///
@@ -99,7 +98,7 @@ fn txn_shape(request: &Txn, ops_max: usize, depth_left: usize) -> Result<(), Err
 /// What a branch may change, for its parent to compare with the rest.
 struct Written<'a> {
     puts: BTreeSet<&'a [u8]>,
-    deletes: Deletes,
+    deletes: IntervalSet,
 }
 
 /// Refuses two puts of one key and a put inside a deleted interval, within one branch.
@@ -110,11 +109,17 @@ struct Written<'a> {
 fn written(branch: &[TxnOp]) -> Result<Written<'_>, Error> {
     let mut all = Written {
         puts: BTreeSet::new(),
-        deletes: Deletes::default(),
+        deletes: IntervalSet::default(),
     };
     for op in branch {
-        if let TxnOp::DeleteRange(delete) = op {
-            all.deletes.add_interval(&delete.interval);
+        match op {
+            // etcd reads the end of one zero byte as a bound here and finds the interval empty.
+            TxnOp::DeleteRange(DeleteRange {
+                interval: Interval::From(_),
+                ..
+            }) => {}
+            TxnOp::DeleteRange(delete) => all.deletes.add(&delete.interval),
+            TxnOp::Range(_) | TxnOp::Put(_) | TxnOp::Txn(_) | TxnOp::Empty => {}
         }
     }
     for op in branch {
@@ -151,56 +156,5 @@ impl<'a> Written<'a> {
         self.deletes.add_all(success.deletes);
         self.deletes.add_all(failure.deletes);
         Ok(())
-    }
-}
-
-/// A set of keys as disjoint `start -> end` intervals, so that a request with very many deletes
-/// is still checked in O(n log n).
-#[derive(Default)]
-struct Deletes {
-    merged: BTreeMap<Bytes, Bytes>,
-}
-
-impl Deletes {
-    fn add_interval(&mut self, interval: &Interval) {
-        match interval {
-            Interval::Key(key) => {
-                let end = [key.as_ref(), &[0]].concat();
-                self.add(key.clone(), Bytes::from(end));
-            }
-            Interval::Between { start, end } if start < end => {
-                self.add(start.clone(), end.clone());
-            }
-            // etcd reads the end of one zero byte as a bound here and finds the interval empty.
-            Interval::From(_) | Interval::Between { .. } => {}
-        }
-    }
-
-    fn add_all(&mut self, other: Self) {
-        for (start, end) in other.merged {
-            self.add(start, end);
-        }
-    }
-
-    fn add(&mut self, mut start: Bytes, mut end: Bytes) {
-        // Those that touch or overlap are the last ones that begin at or before our end.
-        while let Some((from, to)) = self.merged.range(..=end.clone()).next_back() {
-            if *to < start {
-                break;
-            }
-            let from = from.clone();
-            end = end.max(to.clone());
-            self.merged.remove(&from);
-            start = start.min(from);
-        }
-        self.merged.insert(start, end);
-    }
-
-    fn contains(&self, key: &[u8]) -> bool {
-        let before = (Bound::Unbounded, Bound::Included(key));
-        self.merged
-            .range::<[u8], _>(before)
-            .next_back()
-            .is_some_and(|(_, end)| key < end.as_ref())
     }
 }
