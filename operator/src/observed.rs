@@ -172,6 +172,8 @@ pub struct VolumeView {
     pub stamp: Option<Stamp>,
     /// Its deletion was asked for and waits for its user to go.
     pub deleting: bool,
+    /// It is marked as kept after its cluster ([`Step::ReleaseVolume`](crate::plan::Step::ReleaseVolume)).
+    pub released: bool,
     /// Its size in bytes, where the platform knows one.
     pub capacity_bytes: Option<u64>,
     /// It is tied to a machine that no longer exists.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::plan::{Latch, Step};
 use crate::ids::{ClusterUuid, DirectoryId, MemberId, Slot, SlotUid, UnixMs, VolumeUid};
 
 /// The records of one cluster. The empty record is a valid state of every protocol (H11).
@@ -161,6 +162,9 @@ pub struct Newcomer {
     pub incarnation: u64,
     /// When to give up.
     pub deadline: UnixMs,
+    /// The empty directory it is to be joined on, written down before the ID is first used: should
+    /// the directory be another one later, this ID must never be joined again (I5).
+    pub directory: Option<DirectoryId>,
 }
 
 /// Why an operation is being undone.
@@ -172,6 +176,8 @@ pub enum Abort {
     LearnerStuck,
     /// The newcomer lost its volume before it was promoted.
     VolumeLost,
+    /// Somebody else removed the newcomer from the membership.
+    Removed,
     /// A human asked for it.
     Requested,
 }
@@ -194,4 +200,66 @@ pub struct Backoff {
     pub until: UnixMs,
     /// Why the last was aborted, for people.
     pub message: String,
+}
+
+impl Operation {
+    /// The slot it works on, if it works on one.
+    #[must_use]
+    pub fn slot(&self) -> Option<Slot> {
+        match &self.kind {
+            OperationKind::ScaleUp(up) => Some(up.newcomer.slot),
+            OperationKind::ScaleDown(down) => Some(down.slot),
+            OperationKind::Replace(replace) => Some(replace.newcomer.slot),
+            OperationKind::Hibernate(_) => None,
+        }
+    }
+
+    /// The member on its way in, if there is one.
+    #[must_use]
+    pub fn newcomer(&self) -> Option<&Newcomer> {
+        match &self.kind {
+            OperationKind::ScaleUp(up) => Some(&up.newcomer),
+            OperationKind::Replace(replace) => Some(&replace.newcomer),
+            OperationKind::ScaleDown(_) | OperationKind::Hibernate(_) => None,
+        }
+    }
+}
+
+impl Record {
+    /// The record after a step, if the step is one that writes the record; otherwise `None`.
+    ///
+    /// Both platforms use this, so that the rows of the protocols mean the same on both.
+    #[must_use]
+    pub fn with(&self, step: &Step) -> Option<Record> {
+        let mut next = self.clone();
+        match step {
+            Step::Latch(Latch::Identity { cluster_uuid, bootstrap }) => {
+                next.cluster_uuid = Some(*cluster_uuid);
+                next.bootstrap = Some(bootstrap.clone());
+            }
+            Step::Latch(Latch::Issued(bootstrap)) => next.bootstrap = Some(bootstrap.clone()),
+            Step::Latch(Latch::Done { cluster_uuid, bootstrap, cluster_id, epoch }) => {
+                next.cluster_uuid = Some(*cluster_uuid);
+                next.bootstrap = Some(bootstrap.clone());
+                next.cluster_id = Some(*cluster_id);
+                next.epoch = *epoch;
+            }
+            Step::WriteIntent(operation) => next.operation = Some(operation.clone()),
+            Step::ClearIntent { id, outcome: _, backoff } => {
+                // Another operation than the one that ended is never cleared.
+                if next.operation.as_ref().is_some_and(|operation| operation.id == *id) {
+                    next.operation = None;
+                    next.backoff = backoff.clone();
+                }
+            }
+            _ => return None,
+        }
+        Some(next)
+    }
+
+    /// The cluster was founded and has answered.
+    #[must_use]
+    pub fn is_bootstrapped(&self) -> bool {
+        self.bootstrap.as_ref().is_some_and(|latch| latch.state == BootstrapState::Done)
+    }
 }

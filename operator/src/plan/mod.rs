@@ -1,10 +1,35 @@
 //! The planner: what was asked for and what was seen go in, at most one step comes out.
 //!
-//! PURE. Assumes that `Observed` was read in this pass. Must not know: clients, clocks, randomness,
-//! files, pods, processes.
+//! The goal as one sentence: if the spec stays as it is, the cluster eventually matches it and stays.
+//! A pass walks an ordered ladder of rules and takes the first step that one of them yields. Every
+//! pass starts from the world, finds the recorded operation and asks "already done?" row by row, so
+//! the crash points of a protocol are the gaps between its rows and none needs code of its own.
+//! One file per concern; `guard.rs` holds the gates that a change of the membership must pass.
+//!
+//! PURE. Assumes that `Observed` was read in this pass and that a membership came from a
+//! linearizable read. Must not know: clients, clocks, randomness, files, pods, processes.
 
+mod bootstrap;
+mod delete;
+mod facts;
+mod guard;
+mod hibernate;
+mod identity;
+mod leftovers;
+mod newcomer;
+mod objects;
+mod operation;
+mod replace;
+mod restart;
+mod scale_down;
+mod scale_up;
 mod step;
+mod volumes;
 
+pub use facts::{Facts, quorum};
+pub use guard::Verdict;
+pub use identity::{Conflict, conflict};
+pub use replace::{Evidence, evidence};
 pub use step::{Latch, Outcome, Step};
 
 use crate::desired::Desired;
@@ -34,22 +59,97 @@ pub struct Note {
     pub message: String,
 }
 
-/// The reasons of notes.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Reason {
-    /// Something that will come by itself is awaited.
-    Waiting,
+/// Makes a note.
+fn note(reason: Reason, message: impl Into<String>) -> Note {
+    Note { reason, message: message.into() }
 }
 
-/// The answer of one guard.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Verdict {
-    /// The guard's name.
-    pub guard: &'static str,
-    /// Whether it lets the step pass.
-    pub passed: bool,
-    /// The figures behind the answer.
-    pub why: String,
+/// The reasons of notes. Their names are the reasons of conditions and labels of metrics.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Reason {
+    /// The first member is on its way.
+    Bootstrapping,
+    /// A member is on its way in.
+    ScalingUp,
+    /// A member is on its way out.
+    ScalingDown,
+    /// A lost member is being replaced.
+    Repairing,
+    /// A slot that has ended will be started again.
+    Restarting,
+    /// The cluster is going to sleep or waking.
+    Hibernating,
+    /// Every slot is stopped, as asked for.
+    Hibernated,
+    /// The object is being deleted.
+    Deleting,
+    /// Nothing is done, as asked for.
+    Paused,
+    /// What a decision needs could not be read.
+    Unreachable,
+    /// Too few voters for any change.
+    QuorumLost,
+    /// The change asked for would leave too few voters.
+    WouldLoseQuorum,
+    /// A new member was given up; the next try comes later.
+    LearnerStuck,
+    /// A member or a volume is of another cluster.
+    ClusterIdMismatch,
+    /// A volume is not the one that belongs here.
+    StaleVolume,
+    /// It cannot be known whether the first member acknowledged writes.
+    BootstrapLost,
+    /// Volumes of this cluster exist and its records do not.
+    AdoptionRequired,
+    /// A member is lost and the policy is to report it.
+    MemberLost,
+    /// A process ends again and again.
+    CrashLooping,
+}
+
+impl Reason {
+    /// The reason's name, as conditions show it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Bootstrapping => "Bootstrapping",
+            Reason::ScalingUp => "ScalingUp",
+            Reason::ScalingDown => "ScalingDown",
+            Reason::Repairing => "Repairing",
+            Reason::Restarting => "Restarting",
+            Reason::Hibernating => "Hibernating",
+            Reason::Hibernated => "Hibernated",
+            Reason::Deleting => "Deleting",
+            Reason::Paused => "PausedBySpec",
+            Reason::Unreachable => "Unreachable",
+            Reason::QuorumLost => "QuorumLost",
+            Reason::WouldLoseQuorum => "WouldLoseQuorum",
+            Reason::LearnerStuck => "LearnerStuck",
+            Reason::ClusterIdMismatch => "Mismatch",
+            Reason::StaleVolume => "StaleVolume",
+            Reason::BootstrapLost => "BootstrapLost",
+            Reason::AdoptionRequired => "AdoptionRequired",
+            Reason::MemberLost => "MemberLost",
+            Reason::CrashLooping => "CrashLooping",
+        }
+    }
+
+    /// A refusal stands until somebody or something changes; otherwise it is a matter of time.
+    #[must_use]
+    pub fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Reason::QuorumLost
+                | Reason::WouldLoseQuorum
+                | Reason::LearnerStuck
+                | Reason::ClusterIdMismatch
+                | Reason::StaleVolume
+                | Reason::BootstrapLost
+                | Reason::AdoptionRequired
+                | Reason::MemberLost
+                | Reason::CrashLooping
+        )
+    }
 }
 
 /// When to look again. A platform maps each to a time of its own.
@@ -65,8 +165,127 @@ pub enum Requeue {
     Idle,
 }
 
+/// What one rule says.
+enum Decision {
+    /// This rule has nothing to say.
+    Pass,
+    /// Take this step.
+    Act(Step),
+    /// Something is awaited or refused: only rules that never wait for this one may still act.
+    Wait(Note),
+    /// No rule below may act.
+    Halt(Note),
+    /// No rule below may act, except that slots whose volume is their own are kept running.
+    Conflict(Note),
+}
+
+/// Below which outcomes of earlier rules a rule is still asked.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Asked {
+    /// Only when nothing is awaited.
+    WhenIdle,
+    /// Also while something is awaited.
+    WhileWaiting,
+    /// Also when identities conflict.
+    DespiteConflict,
+}
+
+/// One rung of the ladder.
+struct Rule {
+    name: &'static str,
+    asked: Asked,
+    decide: fn(&Facts, &mut Vec<Verdict>) -> Decision,
+}
+
+const fn rule(
+    name: &'static str,
+    asked: Asked,
+    decide: fn(&Facts, &mut Vec<Verdict>) -> Decision,
+) -> Rule {
+    Rule { name, asked, decide }
+}
+
+/// The planner's order. The first rule that yields a step wins.
+///
+/// An operation comes before everything that could begin another. What keeps members alive (`slots`,
+/// `restart`) never waits for an operation: an operation that waits for a dead voter would otherwise
+/// wait for ever.
+const RULES: &[Rule] = &[
+    rule("deletion", Asked::WhenIdle, delete::decide),
+    rule("identity", Asked::WhenIdle, identity::decide),
+    rule("paused", Asked::WhenIdle, paused),
+    rule("operation", Asked::WhenIdle, operation::decide),
+    rule("objects", Asked::WhileWaiting, objects::decide),
+    rule("bootstrap", Asked::WhenIdle, bootstrap::decide),
+    rule("slots", Asked::WhileWaiting, objects::raise_slots),
+    rule("leftovers", Asked::WhileWaiting, leftovers::decide),
+    rule("restart", Asked::DespiteConflict, restart::decide),
+    rule("replace", Asked::WhenIdle, replace::decide),
+    rule("promote", Asked::WhenIdle, scale_up::promote),
+    rule("hibernate", Asked::WhenIdle, hibernate::decide),
+    rule("scale-down", Asked::WhenIdle, scale_down::decide),
+    rule("scale-up", Asked::WhenIdle, scale_up::decide),
+    rule("scale-down", Asked::WhenIdle, scale_down::decide_out_of_range),
+];
+
 /// Decides the next step.
 #[must_use]
-pub fn plan(_desired: &Desired, _observed: &Observed) -> Plan {
-    Plan { rule: "idle", step: None, notes: Vec::new(), verdicts: Vec::new(), requeue: Requeue::Idle }
+pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
+    let facts = Facts::new(desired, observed);
+    let mut verdicts = Vec::new();
+    let mut notes: Vec<Note> = Vec::new();
+    let mut asking = Asked::WhenIdle;
+    let mut decided = "idle";
+    for rule in RULES {
+        if rule.asked < asking {
+            continue;
+        }
+        let decision = (rule.decide)(&facts, &mut verdicts);
+        match decision {
+            Decision::Pass => continue,
+            Decision::Act(step) => {
+                let requeue = Requeue::Now;
+                return Plan { rule: rule.name, step: Some(step), notes, verdicts, requeue };
+            }
+            Decision::Wait(note) => {
+                notes.push(note);
+                asking = asking.max(Asked::WhileWaiting);
+            }
+            Decision::Conflict(note) => {
+                notes.push(note);
+                asking = Asked::DespiteConflict;
+            }
+            Decision::Halt(note) => {
+                notes.push(note);
+                let requeue = requeue(&notes);
+                return Plan { rule: rule.name, step: None, notes, verdicts, requeue };
+            }
+        }
+        if decided == "idle" {
+            decided = rule.name;
+        }
+    }
+    let requeue = requeue(&notes);
+    Plan { rule: decided, step: None, notes, verdicts, requeue }
+}
+
+fn requeue(notes: &[Note]) -> Requeue {
+    if notes.is_empty() {
+        Requeue::Idle
+    } else if notes.iter().all(|note| note.reason.is_refusal()) {
+        Requeue::Refused
+    } else {
+        Requeue::Soon
+    }
+}
+
+/// `spec.paused`: a recorded operation stays and is resumed from live facts afterwards.
+fn paused(facts: &Facts, _: &mut Vec<Verdict>) -> Decision {
+    if !facts.desired.paused {
+        return Decision::Pass;
+    }
+    Decision::Halt(note(
+        Reason::Paused,
+        "Nothing is done while spec.paused is true. Set it to false to go on.",
+    ))
 }

@@ -1,0 +1,14 @@
+//! Rule 4: the recorded operation goes on, or is undone.
+
+use super::{Decision, Facts, Verdict, hibernate, replace, scale_down, scale_up};
+use crate::record::OperationKind;
+
+pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
+    let Some(operation) = facts.operation() else { return Decision::Pass };
+    match &operation.kind {
+        OperationKind::ScaleUp(up) => scale_up::go_on(facts, operation, up, verdicts),
+        OperationKind::ScaleDown(down) => scale_down::go_on(facts, operation, down, verdicts),
+        OperationKind::Replace(replace) => replace::go_on(facts, operation, replace, verdicts),
+        OperationKind::Hibernate(hibernate) => hibernate::go_on(facts, operation, hibernate),
+    }
+}
