@@ -14,7 +14,9 @@ use crate::message::{Message, Payload};
 use crate::node::Turn;
 use crate::output::{Notice, Output, RoleChange};
 use crate::quorum::majority;
-use crate::types::{EntryId, LogIndex};
+use crate::transfer::Transfer;
+use crate::types::{EntryId, LogIndex, MemberId};
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 
 impl Leader {
@@ -78,17 +80,26 @@ impl Leader {
 
     /// The voters that answer now must be a majority of the next voters: a change must not strand
     /// the group on members that cannot be reached (C15). A new voter has yet to answer.
+    ///
+    /// A leader that gives up its own vote is the only one to hold the entry at first, may not
+    /// campaign with it, and votes for nobody without it. So the others must be able to elect one
+    /// of them if we crash right then; with two voters they are not, and the way is to transfer
+    /// the leadership first.
     fn check_availability(&self, common: &Common, next: &Membership) -> Result<(), ChangeError> {
-        if next.voters == common.log.membership().voters {
+        let (me, now) = (common.id(), common.log.membership());
+        if next.voters == now.voters {
             return Ok(());
         }
-        let alive = next
-            .voters
-            .iter()
-            .filter(|id| self.is_alive(common, **id))
-            .count();
-        let needed = majority(next.voters.len());
+        let count = |voters: &BTreeSet<MemberId>, counts_me: bool| {
+            let alive = |id: &&MemberId| self.is_alive(common, **id) && (counts_me || **id != me);
+            (voters.iter().filter(alive).count(), majority(voters.len()))
+        };
+        let (alive, needed) = count(&next.voters, true);
         if alive < needed {
+            return Err(ChangeError::QuorumAtRisk { alive, needed });
+        }
+        let (alive, needed) = count(&now.voters, false);
+        if !next.is_voter(me) && alive < needed {
             return Err(ChangeError::QuorumAtRisk { alive, needed });
         }
         Ok(())
@@ -128,15 +139,41 @@ impl Leader {
             return Turn::Stay;
         }
         if membership.is_joint() {
-            // The leave entry is in force at once and is not joint: it is appended only once (C2).
-            let context = Arc::clone(&membership.leave_context);
-            return self.append_membership(common, membership.left(), context, out);
+            return self.leave_joint(common, out);
         }
         if membership.is_voter(common.id()) {
             return Turn::Stay;
         }
         self.name_successor(common, out);
         Turn::Follow(RoleChange::Removed)
+    }
+
+    /// Ends a joint phase whose entry is committed; called until it has ended.
+    ///
+    /// Only a member of the incoming voters leaves. If another one did and crashed, it would hold
+    /// an entry that lets it neither campaign nor vote for anybody, while the rest, still joint,
+    /// may need its vote. It hands over its office instead, and its successor leaves (C6).
+    pub fn leave_joint(&mut self, common: &mut Common, out: &mut Output) -> Turn {
+        let membership = Arc::clone(common.log.membership());
+        let committed = common.log.membership_index() <= common.commit();
+        if !membership.is_joint() || !committed || !self.knows_commit(common) {
+            return Turn::Stay;
+        }
+        if membership.voters.contains(&common.id()) {
+            // The leave entry is in force at once and is not joint: it is appended only once (C2).
+            let context = Arc::clone(&membership.leave_context);
+            return self.append_membership(common, membership.left(), context, out);
+        }
+        let alive = membership
+            .voters
+            .iter()
+            .filter(|id| self.is_alive(common, **id));
+        let successor = alive.max_by_key(|id| self.held_by(common, **id)).copied();
+        if let (None, Some(to)) = (&self.transfer, successor) {
+            self.transfer = Some(Transfer::new(to));
+            self.maybe_hand_over(common, to, out);
+        }
+        Turn::Stay
     }
 
     /// A leader without a vote goes (C11). A voter that holds the whole log may follow at once, so

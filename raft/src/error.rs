@@ -79,12 +79,13 @@ pub enum ChangeError {
         /// What is committed.
         commit: LogIndex,
     },
-    /// Too few of the next voters answer now: the group could lose its quorum (C15). A voter that
-    /// is not a learner yet does not count; add it as a learner first.
+    /// Too few voters answer now: the group could lose its quorum (C15). Of the next voters, where
+    /// one that is not a learner yet does not count: add it as a learner first. Or, if the leader
+    /// would give up its own vote, of the present ones without it: transfer leadership first.
     QuorumAtRisk {
-        /// Voters of the next membership that answer.
+        /// Voters that answer.
         alive: usize,
-        /// A majority of them.
+        /// How many are needed.
         needed: usize,
     },
     /// The change does not fit the membership in force.
@@ -215,7 +216,7 @@ impl fmt::Display for ChangeError {
             Self::QuorumAtRisk { alive, needed } => {
                 write!(
                     f,
-                    "only {alive} of the next voters answer, and {needed} would be needed"
+                    "only {alive} of the voters answer that would be needed, {needed}"
                 )
             }
             Self::Invalid(why) => why.fmt(f),

@@ -107,7 +107,7 @@ impl Leader {
         if self.ticks_since_heartbeat >= common.config.heartbeat_ticks {
             self.begin_round(common, out);
         }
-        Turn::Stay
+        self.leave_joint(common, out)
     }
 
     /// Appends `commands` in one go.

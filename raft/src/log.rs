@@ -119,15 +119,19 @@ impl Log {
             .map_or(self.base, |at| self.entries[at].id)
     }
 
-    /// Entries from `from` on, as many as fit in `bytes_max` payload bytes but at least one, and
-    /// the payload bytes they hold.
-    pub fn slice(&self, from: LogIndex, bytes_max: usize) -> (Vec<Entry>, usize) {
+    /// Entries from `from` up to `limit`, as many as fit in `bytes_max` payload bytes but at least
+    /// one, and the payload bytes they hold.
+    pub fn slice(&self, from: LogIndex, limit: LogIndex, bytes_max: usize) -> (Vec<Entry>, usize) {
         let Some(start) = self.offset(from) else {
             return (Vec::new(), 0);
         };
         let mut bytes = 0usize;
         let mut count = 0usize;
-        for entry in self.entries.range(start..) {
+        for entry in self
+            .entries
+            .range(start..)
+            .take_while(|e| e.id.index <= limit)
+        {
             let size = entry.payload_bytes();
             if count > 0 && bytes.saturating_add(size) > bytes_max {
                 break;
@@ -168,6 +172,12 @@ impl Log {
             .last()
             .expect("the membership at the base is never dropped")
             .0
+    }
+
+    /// The membership that was in force before the newest one, if the log remembers.
+    pub fn membership_before(&self) -> Option<&Membership> {
+        let older = self.memberships.len().checked_sub(2)?;
+        Some(&self.memberships[older].1)
     }
 
     /// The membership that was in force at `index`; `None` below the base.

@@ -62,6 +62,9 @@ pub enum ReadOutcome {
 pub struct SnapshotWanted {
     /// Who needs it.
     pub to: MemberId,
+    /// The term we lead: what the receiver's [`crate::Node::install_snapshot`] must be given, even
+    /// if we have moved on to another term meanwhile (D5).
+    pub term: Term,
     /// The snapshot must contain at least this index.
     pub at_least: LogIndex,
 }

@@ -114,7 +114,7 @@ impl Leader {
 
 /// Sends `to` what its window allows, and a newer commit index. Returns whether anything was sent.
 fn replicate(common: &Common, to: MemberId, peer: &mut Progress, out: &mut Output) -> bool {
-    let last = common.log.last().index;
+    let last = sendable(common, to);
     let mut sent = false;
     while peer.has_room(&common.config) {
         let probing = matches!(peer.flow, Flow::Probe { .. });
@@ -137,6 +137,27 @@ fn replicate(common: &Common, to: MemberId, peer: &mut Progress, out: &mut Outpu
     sent
 }
 
+/// The last entry that `to` may be sent: all, unless it loses its vote. The entry that takes the
+/// vote away, and what follows, is withheld from it until it is committed. It may not campaign with
+/// that entry, and would vote for nobody without it; but should we crash, the rest may still need
+/// its vote to elect one of them (C6).
+/// ```text
+///   {1,2,3} -> {1,3}, learner 2      1: a x     2: a x     3: a
+///   1 dies: 2 may not campaign, 3 needs the vote of 2 and its log is behind. Nobody can win.
+/// ```
+fn sendable(common: &Common, to: MemberId) -> LogIndex {
+    let (last, change) = (common.log.last().index, common.log.membership_index());
+    let settled = change <= common.commit();
+    if settled || common.log.membership().is_voter(to) {
+        return last;
+    }
+    let voted = common
+        .log
+        .membership_before()
+        .is_some_and(|before| before.is_voter(to));
+    if voted { change.previous() } else { last }
+}
+
 /// Sends one append after `prev`, with as many entries as fit; with `bytes_max` 0, an empty one.
 fn send_append(
     common: &Common,
@@ -149,7 +170,9 @@ fn send_append(
     let (entries, bytes) = if bytes_max == 0 {
         Default::default()
     } else {
-        common.log.slice(prev.index.next(), bytes_max)
+        common
+            .log
+            .slice(prev.index.next(), sendable(common, to), bytes_max)
     };
     let end = entries.last().map_or(prev.index, |entry| entry.id.index);
     let commit = common.commit().min(end);
@@ -212,9 +235,7 @@ fn ask_for_snapshot(common: &Common, to: MemberId, peer: &mut Progress, out: &mu
         return false;
     }
     peer.await_snapshot();
-    out.snapshots.push(SnapshotWanted {
-        to,
-        at_least: common.log.base().index,
-    });
+    let (term, at_least) = (common.term(), common.log.base().index);
+    out.snapshots.push(SnapshotWanted { to, term, at_least });
     true
 }

@@ -19,6 +19,17 @@ pub(crate) struct Transfer {
     told: bool,
 }
 
+impl Transfer {
+    /// One that begins now.
+    pub const fn new(to: MemberId) -> Self {
+        Self {
+            to,
+            ticks: 0,
+            told: false,
+        }
+    }
+}
+
 impl Leader {
     /// Begins to hand over to `to`.
     pub fn begin_transfer(
@@ -36,11 +47,7 @@ impl Leader {
         if !common.log.membership().voters.contains(&to) {
             return Err(TransferError::NotVoter(to));
         }
-        self.transfer = Some(Transfer {
-            to,
-            ticks: 0,
-            told: false,
-        });
+        self.transfer = Some(Transfer::new(to));
         self.maybe_hand_over(common, to, out);
         Ok(())
     }
