@@ -104,6 +104,10 @@ pub struct MembershipResponse {
     /// The store's revision.
     #[prost(int64, tag = "10")]
     pub revision: i64,
+    /// Who answered. Progress, contact and health of members are known to the leader only: decide
+    /// on them when this is the leader, else ask the leader.
+    #[prost(fixed64, tag = "11")]
+    pub answered_by: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct BootstrapRequest {
@@ -114,6 +118,7 @@ pub struct BootstrapRequest {
     /// Where peers reach the node.
     #[prost(string, repeated, tag = "3")]
     pub peer_urls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// For the log; the node publishes the name it was configured with.
     #[prost(string, tag = "4")]
     pub name: ::prost::alloc::string::String,
 }
@@ -154,6 +159,7 @@ pub struct MemberAddRequest {
     pub member_id: u64,
     #[prost(string, repeated, tag = "2")]
     pub peer_urls: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// For the log of the node that answers; the member publishes its own name when it starts.
     #[prost(string, tag = "3")]
     pub name: ::prost::alloc::string::String,
     /// The config index the caller decided on.

@@ -10,7 +10,7 @@ use super::types::{
 };
 use crate::env::Clock;
 use crate::kv::{self, Command, RequestId};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::oneshot;
@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 pub(super) struct Shared {
     pub(super) inbox: Inbox<Input>,
     pub(super) status: ArcSwap<ReplicaStatus>,
+    pub(super) reader: ArcSwapOption<kv::Reader>,
     /// Random, new at every start: tells our requests from those of an earlier life.
     pub(super) boot_nonce: u64,
     pub(super) next_request: AtomicU64,
@@ -68,6 +69,12 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.request(Input::Read { reply })?;
         answer.await.unwrap_or(Err(RequestError::Stopped))
+    }
+
+    /// The state machine for reading; `None` until this node is a member with a whole state.
+    #[must_use]
+    pub fn reader(&self) -> Option<Arc<kv::Reader>> {
+        self.shared.reader.load_full()
     }
 
     /// Where the replica stands; replaced after every turn of its loop that changed something.
