@@ -39,6 +39,9 @@ impl Leader {
             let index = peer.next.previous();
             if let Some(term) = common.log.term_at(index) {
                 send_append(common, to, peer, EntryId { term, index }, 0, out);
+            } else {
+                // What was in flight was lost, and is trimmed by now: no append can ask for it.
+                ask_for_snapshot(common, to, peer, out);
             }
         }
     }

@@ -186,7 +186,7 @@ pub fn scripts_open_with_a_sentence() -> Result<Vec<Finding>> {
 /// Prints how often the core and the log state what they believe; a number to steer by.
 pub fn print_assertion_density() -> Result<()> {
     for folder in ["raft/src", "node/src/storage"] {
-        let (mut lines, mut assertions) = (0, 0);
+        let (mut lines, mut assertions) = (0_usize, 0_usize);
         for path in shell::files(folder, ".rs")? {
             let text = shell::read(&path)?;
             for line in text
@@ -203,10 +203,9 @@ pub fn print_assertion_density() -> Result<()> {
                 assertions += usize::from(code.starts_with("assert") || code.contains(".expect("));
             }
         }
-        if lines > 0 {
+        if let Some(density) = (assertions * 1000_usize).checked_div(lines) {
             println!(
-                "tidy: {folder}: {assertions} assertions in {lines} lines, {} per thousand",
-                assertions * 1000 / lines
+                "tidy: {folder}: {assertions} assertions in {lines} lines, {density} per thousand"
             );
         }
     }

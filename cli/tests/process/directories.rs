@@ -1,0 +1,111 @@
+//! Data directories that are wiped, swapped, rolled back or in use: never a vote from them.
+
+use super::harness::{Cluster, http, spawn_node, wait_for};
+use super::writers::{Writers, judge};
+use std::fs;
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    fs::create_dir_all(to).expect("a folder");
+    let mode = fs::metadata(from).expect("it exists").permissions();
+    fs::set_permissions(to, mode).expect("our folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("a file");
+        }
+    }
+}
+
+#[test]
+fn a_second_process_on_a_directory_is_refused_and_told_who_holds_it() {
+    let mut cluster = Cluster::start();
+    let args = [
+        "--name=m0".to_owned(),
+        format!("--data-dir={}", cluster.data(0).display()),
+        "--listen-client-urls=http://127.0.0.1:1".to_owned(),
+        "--advertise-client-urls=http://127.0.0.1:1".to_owned(),
+    ];
+    let log = cluster.dir.path().join("second.log");
+    let mut args = args.to_vec();
+    args.push("--initial-cluster=m0=http://localhost:2380".to_owned());
+    let status = spawn_node(&args, &log).wait().expect("it ends");
+    let text = fs::read_to_string(log).expect("a log");
+    assert_eq!(status.code(), Some(4), "{text}");
+    assert!(text.contains("in use") && text.contains("process"), "{text}");
+    cluster.kill(1);
+    cluster.spawn(1);
+    cluster.wait_ready(&[0, 1, 2]);
+}
+
+#[test]
+fn swapped_directories_are_refused() {
+    let mut cluster = Cluster::start();
+    cluster.kill(1);
+    cluster.kill(2);
+    let aside = cluster.dir.path().join("aside");
+    fs::rename(cluster.data(1), &aside).expect("our folder");
+    fs::rename(cluster.data(2), cluster.data(1)).expect("our folder");
+    fs::rename(&aside, cluster.data(2)).expect("our folder");
+    cluster.spawn(1);
+    assert_eq!(cluster.wait_exit(1), Some(4), "{}", cluster.log(1));
+    assert!(cluster.log(1).contains("belongs to"), "{}", cluster.log(1));
+}
+
+#[test]
+fn an_old_copy_of_a_directory_never_votes_again() {
+    let mut cluster = Cluster::start();
+    let ports = [cluster.port(0), cluster.port(1), cluster.port(2)];
+    cluster.kill(2);
+    let old = cluster.dir.path().join("old");
+    copy(&cluster.data(2), &old);
+    cluster.spawn(2);
+    cluster.wait_ready(&[2]);
+    let writers = Writers::start(&ports);
+    wait_for("some writes", || writers.acknowledged() > 50);
+    cluster.kill(2);
+    fs::remove_dir_all(cluster.data(2)).expect("our folder");
+    copy(&old, &cluster.data(2));
+    cluster.spawn(2);
+    wait_for("the old copy to be refused", || {
+        let log = cluster.log(2);
+        log.contains("incarnation") && log.contains("refused")
+    });
+    // The two others are a quorum without it; it alone with one of them must not become one.
+    let before = writers.acknowledged();
+    wait_for("writes to go on", || writers.acknowledged() > before + 20);
+    cluster.kill(1);
+    let (status, _) = http(ports[0], "GET", "/readyz", "").expect("m0 serves");
+    wait_for("m0 to lose its quorum", || {
+        status != 200 || http(ports[0], "GET", "/readyz", "").is_ok_and(|(code, _)| code != 200)
+    });
+    cluster.spawn(1);
+    cluster.wait_ready(&[0, 1]);
+    let acknowledged = writers.stop();
+    judge(&acknowledged, &ports[..2], 2);
+}
+
+#[test]
+fn a_wiped_directory_does_not_rejoin_under_its_old_name() {
+    let mut cluster = Cluster::start();
+    let ports = [cluster.port(0), cluster.port(1), cluster.port(2)];
+    let writers = Writers::start(&ports[..2]);
+    wait_for("some writes", || writers.acknowledged() > 20);
+    cluster.kill(2);
+    fs::remove_dir_all(cluster.data(2)).expect("our folder");
+    cluster.spawn(2);
+    wait_for("the wiped member to be refused", || {
+        let log = cluster.log(2);
+        log.contains("refused") || log.contains("lost")
+    });
+    cluster.kill(1);
+    wait_for("m0 alone to be without a quorum", || {
+        http(ports[0], "GET", "/readyz", "").is_ok_and(|(code, _)| code != 200)
+    });
+    cluster.spawn(1);
+    cluster.wait_ready(&[0, 1]);
+    let acknowledged = writers.stop();
+    judge(&acknowledged, &ports[..2], 2);
+}

@@ -1,0 +1,8 @@
+//! Real processes on loopback: killed, wiped, swapped and restarted while writers count what was
+//! acknowledged. `QUORATE_TEST_ROUNDS` makes the loops longer (nightly runs use 20).
+
+mod directories;
+mod harness;
+mod kill;
+mod short_form;
+mod writers;

@@ -1,0 +1,668 @@
+//! One history: virtual time, one queue of events, every member, and the phases of a seed.
+//!
+//! Everything happens in one thread, ordered by (time, sequence number). Time jumps to the next
+//! event. All choices come from the tape. Fault phase first, then everything heals, then what must
+//! be true at the end is asked.
+
+use crate::checkers::{Checks, Hosts, Violation};
+use crate::host::Host;
+use crate::machine::{Machine, mix};
+use crate::net::Net;
+use crate::options::{ELECTION_TICKS, Options, Storage, TICK_US};
+use crate::store::{Durable, Recovery, Store, parallel::Parallel, wal::WalStore};
+use crate::tape::Tape;
+use quorate_raft::{
+    Envelope, InstallOutcome, LogIndex, MemberId, Membership, Notice, Output, SnapshotMeta,
+    SnapshotWanted, Term,
+};
+use std::collections::BTreeMap;
+
+/// Ticks that a healed cluster gets to settle: dozens of election timeouts.
+const HEALING_TICKS: u64 = 60 * ELECTION_TICKS as u64;
+
+/// What can happen.
+pub(crate) enum Event {
+    /// Raft's clock ticks at a member.
+    Tick { member: MemberId, life: u64 },
+    /// A message arrives.
+    Deliver(Envelope),
+    /// A whole snapshot arrives.
+    Snapshot(Box<Transfer>),
+    /// The sender of a snapshot learns how the transfer ended.
+    SnapshotSent {
+        from: MemberId,
+        life: u64,
+        to: MemberId,
+        outcome: Result<LogIndex, ()>,
+    },
+    /// A sync ends.
+    Sync { member: MemberId, life: u64 },
+    /// A crashed member starts again.
+    Restart { member: MemberId },
+    /// Clients and misfortune act, once a tick.
+    Act,
+}
+
+/// A snapshot on its way.
+pub(crate) struct Transfer {
+    from: MemberId,
+    to: MemberId,
+    term: Term,
+    meta: SnapshotMeta,
+    machine: Machine,
+}
+
+/// How a seed ended well.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Stands for everything that happened, byte for byte.
+    pub hash: u64,
+    /// Events handled.
+    pub events: u64,
+    /// Entries committed.
+    pub committed: u64,
+    /// Requests acknowledged.
+    pub acknowledged: u64,
+    /// Terms that had a leader, crashes, snapshots installed, changes in force.
+    pub crashes: u64,
+    /// Snapshots that replaced a log.
+    pub installs: u64,
+}
+
+/// A cluster and its surroundings.
+pub struct World {
+    pub(crate) options: Options,
+    pub(crate) tape: Tape,
+    pub(crate) now: u64,
+    sequence: u64,
+    queue: BTreeMap<(u64, u64), Event>,
+    pub(crate) hosts: Hosts,
+    pub(crate) net: Net,
+    pub(crate) checks: Checks,
+    pub(crate) faults: bool,
+    pub(crate) next_request: u64,
+    pub(crate) next_read: u64,
+    pub(crate) next_member: u64,
+    healed_at: u64,
+    trace: bool,
+    summary: Summary,
+}
+
+/// Runs one seed from beginning to end.
+///
+/// # Errors
+/// The first broken promise.
+pub fn run(options: &Options, trace: bool) -> Result<Summary, Violation> {
+    let mut world = World::new(options.clone(), trace);
+    world.log(|| options.to_string());
+    let end = options.ticks * TICK_US;
+    while world.now < end {
+        world.next()?;
+    }
+    world.heal()?;
+    let healed = world.now + HEALING_TICKS * TICK_US;
+    while world.now < healed {
+        world.next()?;
+    }
+    if world.can_settle() {
+        let hosts = std::mem::take(&mut world.hosts);
+        let verdict = world.checks.settled(&hosts);
+        world.hosts = hosts;
+        verdict?;
+    }
+    world.summary.committed = world.checks.committed.len() as u64;
+    world.summary.acknowledged = world.checks.acknowledged.len() as u64;
+    Ok(world.summary)
+}
+
+impl World {
+    fn new(options: Options, trace: bool) -> Self {
+        let mut world = Self {
+            tape: Tape::new(options.seed.wrapping_add(0x5eed)),
+            next_member: options.voters + 1,
+            options,
+            now: 0,
+            sequence: 0,
+            queue: BTreeMap::new(),
+            hosts: Hosts::new(),
+            net: Net::default(),
+            checks: Checks::default(),
+            faults: true,
+            next_request: 1,
+            next_read: 1,
+            healed_at: u64::MAX,
+            trace,
+            summary: Summary::default(),
+        };
+        let voters = (1..=world.options.voters).map(MemberId).collect();
+        let first = SnapshotMeta {
+            membership: Membership {
+                voters,
+                ..Membership::default()
+            },
+            ..SnapshotMeta::default()
+        };
+        for member in 1..=world.options.voters {
+            world.add_host(MemberId(member), &first);
+        }
+        world.push(TICK_US, Event::Act);
+        world
+    }
+
+    /// Creates a member and starts it.
+    pub(crate) fn add_host(&mut self, id: MemberId, first: &SnapshotMeta) {
+        let durable = Durable {
+            base: first.clone(),
+            machine_meta: first.clone(),
+            ..Durable::default()
+        };
+        let store = match self.options.storage {
+            Storage::Parallel => Store::Parallel(Parallel::new(durable)),
+            Storage::Wal => Store::Wal(Box::new(WalStore::new(durable, &self.options, id))),
+        };
+        self.hosts.insert(id, Host::new(id, store));
+        self.start(id).expect("a new member starts");
+    }
+
+    pub(crate) fn push(&mut self, after_us: u64, event: Event) {
+        self.sequence += 1;
+        self.queue
+            .insert((self.now + after_us, self.sequence), event);
+    }
+
+    /// Adds a line to the trace, and its bytes to the hash of this history.
+    pub(crate) fn log(&mut self, line: impl Fn() -> String) {
+        if self.trace {
+            println!("{:>9.3} ms  {}", self.now as f64 / 1000.0, line());
+        }
+    }
+
+    fn note(&mut self, number: u64) {
+        self.summary.hash = mix(self.summary.hash, number);
+    }
+
+    /// Handles the next event.
+    fn next(&mut self) -> Result<(), Violation> {
+        let ((time, _), event) = self.queue.pop_first().expect("the clock always ticks");
+        assert!(time >= self.now, "time goes forward");
+        self.now = time;
+        self.summary.events += 1;
+        self.note(time);
+        match event {
+            Event::Tick { member, life } => self.tick(member, life),
+            Event::Deliver(envelope) => self.deliver(envelope),
+            Event::Snapshot(transfer) => self.install(*transfer),
+            Event::SnapshotSent {
+                from,
+                life,
+                to,
+                outcome,
+            } => self.with(from, life, |running| {
+                running.node.snapshot_sent(to, outcome, &mut running.out);
+            }),
+            Event::Sync { member, life } => self.sync(member, life),
+            Event::Restart { member } => self.restart(member),
+            Event::Act => {
+                self.push(TICK_US, Event::Act);
+                self.act()
+            }
+        }
+    }
+
+    /// Lets a running member do something, if it still lives the same life, and carries out what
+    /// its core asks for.
+    pub(crate) fn with(
+        &mut self,
+        member: MemberId,
+        life: u64,
+        work: impl FnOnce(&mut crate::host::Running),
+    ) -> Result<(), Violation> {
+        let Some(host) = self.hosts.get_mut(&member).filter(|host| host.life == life) else {
+            return Ok(());
+        };
+        let Some(running) = &mut host.running else {
+            return Ok(());
+        };
+        work(running);
+        self.carry_out(member)
+    }
+
+    /// Like [`World::with`], whichever life it is.
+    pub(crate) fn with_now(
+        &mut self,
+        member: MemberId,
+        work: impl FnOnce(&mut crate::host::Running),
+    ) -> Result<(), Violation> {
+        let life = self.hosts.get(&member).map_or(0, |host| host.life);
+        self.with(member, life, work)
+    }
+
+    fn tick(&mut self, member: MemberId, life: u64) -> Result<(), Violation> {
+        let slow = self.faults && self.options.slow_clock > 0 && member.0 % 3 == 0;
+        let period = if slow {
+            TICK_US + TICK_US * self.options.slow_clock / 1000
+        } else {
+            TICK_US
+        };
+        let alive = self
+            .hosts
+            .get(&member)
+            .is_some_and(|host| host.life == life);
+        if alive {
+            self.push(period, Event::Tick { member, life });
+        }
+        self.with(member, life, |running| running.node.tick(&mut running.out))?;
+        self.checks.matches_are_durable(member, &self.hosts)
+    }
+
+    fn deliver(&mut self, envelope: Envelope) -> Result<(), Violation> {
+        if !self.net.connected(envelope.from, envelope.to) {
+            return Ok(());
+        }
+        self.log(|| {
+            format!(
+                "{} -> {} term {} {:?}",
+                envelope.from, envelope.to, envelope.term, envelope.message
+            )
+        });
+        self.with_now(envelope.to, |running| {
+            running.node.step(envelope, &mut running.out)
+        })
+    }
+
+    fn sync(&mut self, member: MemberId, life: u64) -> Result<(), Violation> {
+        let Some(host) = self.hosts.get_mut(&member).filter(|host| host.life == life) else {
+            return Ok(());
+        };
+        match host.store.finish(&mut self.tape) {
+            Ok(done) => {
+                for id in done {
+                    self.report(member, life, id)?;
+                }
+                Ok(())
+            }
+            Err(what) => {
+                self.log(|| format!("{member}: the disk failed: {what}"));
+                self.crash(member);
+                Ok(())
+            }
+        }
+    }
+
+    fn report(
+        &mut self,
+        member: MemberId,
+        life: u64,
+        id: quorate_raft::PersistId,
+    ) -> Result<(), Violation> {
+        let mut released = Vec::new();
+        self.log(|| format!("{member}: persist {} is durable", id.0));
+        self.with(member, life, |running| released = running.persisted(id))?;
+        for envelope in released {
+            self.send(envelope)?;
+        }
+        Ok(())
+    }
+
+    /// Carries out what a member's core has asked for, until it asks for nothing more.
+    fn carry_out(&mut self, member: MemberId) -> Result<(), Violation> {
+        let Some(mut running) = self
+            .hosts
+            .get_mut(&member)
+            .and_then(|host| host.running.take())
+        else {
+            return Ok(());
+        };
+        let Output {
+            persist,
+            messages,
+            after_persist,
+            apply,
+            reads,
+            snapshots,
+            notices,
+        } = std::mem::take(&mut running.out);
+        for write in persist {
+            self.checks.appended(member, &write, &running)?;
+            for entry in &write.entries {
+                self.checks.membership_appended(member, entry, &running)?;
+                running.memory.append(entry);
+            }
+            self.note(write.id.0);
+            self.log(|| format!("{member}: persist {} {:?}", write.id.0, summary_of(&write)));
+            let life = self.hosts[&member].life;
+            self.host(member).store.begin(write);
+            let delay = self.tape.between(1, self.options.sync_us);
+            self.push(delay, Event::Sync { member, life });
+        }
+        for notice in &notices {
+            self.notice(member, notice, &running)?;
+        }
+        for entry in &apply {
+            self.checks.applied(member, entry, &mut running.machine)?;
+            if let quorate_raft::Payload::Command(bytes) = &entry.payload {
+                let request = crate::machine::request_of(bytes);
+                if running.proposed.remove(&request) {
+                    self.checks.acknowledge(request, entry.id.index);
+                }
+            }
+        }
+        for (_, floor, due) in running.take_reads(reads) {
+            if let Some(floor) = floor {
+                self.checks.read(member, floor, due)?;
+            }
+        }
+        running.waiting.extend(after_persist);
+        let released = running.released();
+        self.checks.membership_in_force(member, &running)?;
+        self.note(running.node.term().0);
+        self.note(running.node.commit().0);
+        self.host(member).running = Some(running);
+        self.checks.commits(member, &self.hosts)?;
+        self.after_commit(member);
+        for envelope in messages.into_iter().chain(released) {
+            self.send(envelope)?;
+        }
+        for wanted in snapshots {
+            self.send_snapshot(member, wanted)?;
+        }
+        self.maybe_snapshot(member)
+    }
+
+    fn host(&mut self, member: MemberId) -> &mut Host {
+        self.hosts
+            .get_mut(&member)
+            .expect("members are never forgotten")
+    }
+
+    fn after_commit(&mut self, member: MemberId) {
+        if let Some(running) = &mut self.host(member).running {
+            running.commit = running.node.commit();
+        }
+    }
+
+    fn notice(
+        &mut self,
+        member: MemberId,
+        notice: &Notice,
+        running: &crate::host::Running,
+    ) -> Result<(), Violation> {
+        self.log(|| format!("{member}: {notice:?}"));
+        match notice {
+            Notice::RoleChanged { to, term, .. } => self.checks.role(member, *to, *term, running),
+            Notice::SnapshotInstalled { .. } => {
+                self.summary.installs += 1;
+                Ok(())
+            }
+            Notice::LeaderChanged { .. }
+            | Notice::VoteRefused { .. }
+            | Notice::MembershipChanged { .. }
+            | Notice::LogCut { .. }
+            | Notice::TransferAborted { .. }
+            | Notice::MessageIgnored { .. } => Ok(()),
+        }
+    }
+
+    fn send(&mut self, envelope: Envelope) -> Result<(), Violation> {
+        let sender = self
+            .hosts
+            .get(&envelope.from)
+            .expect("members are never forgotten");
+        self.checks.sent(&envelope, sender.store.durable())?;
+        for delay in self.net.copies(&self.options, self.faults, &mut self.tape) {
+            self.push(delay, Event::Deliver(envelope.clone()));
+        }
+        Ok(())
+    }
+
+    /// Takes a snapshot when enough has been applied since the last.
+    fn maybe_snapshot(&mut self, member: MemberId) -> Result<(), Violation> {
+        let every = self.options.snapshot_every;
+        let Some(running) = &self.hosts[&member].running else {
+            return Ok(());
+        };
+        let last = self.hosts[&member].store.durable().machine.applied.0;
+        if every == 0 || running.machine.applied.0 < last + every {
+            return Ok(());
+        }
+        self.snapshot(member)
+    }
+
+    /// Makes the machine durable and lets the log begin a little behind it.
+    fn snapshot(&mut self, member: MemberId) -> Result<(), Violation> {
+        let keep = self.tape.below(6);
+        let host = &self.hosts[&member];
+        let Some(running) = &host.running else {
+            return Ok(());
+        };
+        let durable = host.store.durable();
+        let at = running.machine.applied;
+        // W10: nothing durable runs ahead of the durable log.
+        if at > durable.last().index || at <= durable.machine.applied {
+            return Ok(());
+        }
+        let base = LogIndex(at.0.saturating_sub(keep)).max(durable.base.last.index);
+        let (Some(meta), Some(base)) = (running.meta_at(at), running.meta_at(base)) else {
+            return Ok(());
+        };
+        self.checks.snapshot(member, &meta, running)?;
+        let machine = running.machine.clone();
+        self.log(|| {
+            format!(
+                "{member}: snapshot at {}, log begins after {}",
+                meta.last, base.last
+            )
+        });
+        if let Err(what) = self
+            .host(member)
+            .store
+            .save_snapshot(&machine, &meta, &base)
+        {
+            self.log(|| format!("{member}: the disk failed: {what}"));
+            self.crash(member);
+            return Ok(());
+        }
+        if let Some(running) = &mut self.host(member).running {
+            running.node.trim(base.last.index);
+            running.memory.rebase(&base);
+        }
+        Ok(())
+    }
+
+    fn send_snapshot(&mut self, from: MemberId, wanted: SnapshotWanted) -> Result<(), Violation> {
+        if self.hosts[&from].store.durable().machine.applied < wanted.at_least {
+            self.snapshot(from)?;
+        }
+        let delay = 3 * self.tape.between(100, self.options.delay_us.max(100));
+        let host = &self.hosts[&from];
+        let Some(running) = &host.running else {
+            return Ok(());
+        };
+        let (life, durable) = (host.life, host.store.durable());
+        let transfer = Transfer {
+            from,
+            to: wanted.to,
+            term: wanted.term,
+            meta: durable.machine_meta.clone(),
+            machine: durable.machine.clone(),
+        };
+        let lost = self.faults && self.tape.chance(self.options.loss);
+        let enough = transfer.machine.applied >= wanted.at_least;
+        let outcome = if lost || !enough {
+            Err(())
+        } else {
+            Ok(transfer.meta.last.index)
+        };
+        self.log(|| {
+            format!(
+                "{from}: a snapshot for {}: {wanted:?}, {outcome:?}",
+                wanted.to
+            )
+        });
+        if outcome.is_ok() {
+            self.push(delay, Event::Snapshot(Box::new(transfer)));
+        }
+        self.push(
+            2 * delay,
+            Event::SnapshotSent {
+                from,
+                life,
+                to: wanted.to,
+                outcome,
+            },
+        );
+        Ok(())
+    }
+
+    fn install(&mut self, transfer: Transfer) -> Result<(), Violation> {
+        let Transfer {
+            from,
+            to,
+            term,
+            meta,
+            machine,
+        } = transfer;
+        if !self.net.connected(from, to) {
+            return Ok(());
+        }
+        let fresh = |world: &Self| {
+            let running = world.hosts.get(&to).and_then(|host| host.running.as_ref());
+            running.is_some_and(|running| {
+                term >= running.node.term() && meta.last.index > running.node.commit()
+            })
+        };
+        if !fresh(self) {
+            return Ok(());
+        }
+        // Everything begun earlier comes before the snapshot on disk.
+        let life = self.hosts[&to].life;
+        while self.hosts[&to].store.busy() {
+            self.sync(to, life)?;
+        }
+        if !fresh(self) {
+            return Ok(());
+        }
+        self.log(|| format!("{to}: installs the snapshot at {} from {from}", meta.last));
+        if self
+            .host(to)
+            .store
+            .save_snapshot(&machine, &meta, &meta)
+            .is_err()
+        {
+            self.crash(to);
+            return Ok(());
+        }
+        let mut installed = true;
+        self.with(to, life, |running| {
+            running.memory.rebase(&meta);
+            let outcome = running
+                .node
+                .install_snapshot(from, term, meta, &mut running.out);
+            installed = outcome == InstallOutcome::Installed;
+            running.machine = machine;
+            running.commit = running.commit.max(running.node.commit());
+        })?;
+        assert!(installed, "the driver offered a snapshot that is news");
+        Ok(())
+    }
+
+    /// Ends the process of a member; what was not synced may be lost.
+    pub(crate) fn crash(&mut self, member: MemberId) {
+        let host = self
+            .hosts
+            .get_mut(&member)
+            .expect("members are never forgotten");
+        if host.running.take().is_none() {
+            return;
+        }
+        host.store.crash(&mut self.tape);
+        self.summary.crashes += 1;
+        let delay = self.tape.between(1, 40) * TICK_US;
+        self.log(|| format!("{member}: crashed"));
+        self.push(delay, Event::Restart { member });
+    }
+
+    fn restart(&mut self, member: MemberId) -> Result<(), Violation> {
+        let host = self.host(member);
+        if host.running.is_some() || host.damaged {
+            return Ok(());
+        }
+        match host.store.recover() {
+            Err(what) => Err(Violation {
+                property: "nothing-lost",
+                what: format!("{member}: {what}"),
+            }),
+            Ok(Recovery::Damaged(verdict)) => {
+                host.damaged = true;
+                self.log(|| format!("{member}: stays down, {verdict}"));
+                Ok(())
+            }
+            Ok(Recovery::Ready) => {
+                self.log(|| format!("{member}: starts"));
+                self.start(member).map_err(|what| Violation {
+                    property: "no-panic",
+                    what: format!("{member} refuses what it recovered: {what}"),
+                })
+            }
+        }
+    }
+
+    fn start(&mut self, member: MemberId) -> Result<(), quorate_raft::StartError> {
+        let options = self.options.clone();
+        let host = self.host(member);
+        host.start(&options)?;
+        let life = host.life;
+        let phase = self.tape.between(1, TICK_US);
+        self.push(phase, Event::Tick { member, life });
+        Ok(())
+    }
+
+    /// Ends all faults and starts whoever is down.
+    fn heal(&mut self) -> Result<(), Violation> {
+        self.log(|| "everything heals".to_owned());
+        self.faults = false;
+        self.healed_at = self.now;
+        self.net.heal();
+        let members: Vec<MemberId> = self.hosts.keys().copied().collect();
+        for member in members {
+            self.restart(member)?;
+        }
+        Ok(())
+    }
+
+    /// Whether clients are silent: twice in the fault phase, since some bugs show only when traffic
+    /// stops, and in the second half of the healing.
+    pub(crate) fn quiet(&self) -> bool {
+        let phase = self.now * 10 / (self.options.ticks * TICK_US);
+        let healing = self.now.saturating_sub(self.healed_at);
+        phase == 4 || phase == 7 || healing > HEALING_TICKS * TICK_US / 2
+    }
+
+    /// Whether enough undamaged voters remain, in every membership that anybody may follow, to
+    /// demand that the cluster comes back.
+    fn can_settle(&self) -> bool {
+        self.hosts
+            .values()
+            .filter_map(|host| host.running.as_ref())
+            .all(|running| {
+                let membership = running.node.membership();
+                [&membership.voters, &membership.outgoing]
+                    .into_iter()
+                    .all(|half| {
+                        let whole = half.iter().filter(|id| !self.hosts[id].damaged).count();
+                        half.is_empty() || whole * 2 > half.len()
+                    })
+            })
+    }
+}
+
+fn summary_of(write: &quorate_raft::Persist) -> (Option<quorate_raft::HardState>, Vec<String>) {
+    (
+        write.hard_state,
+        write
+            .entries
+            .iter()
+            .map(|entry| entry.id.to_string())
+            .collect(),
+    )
+}
