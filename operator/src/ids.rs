@@ -106,7 +106,10 @@ impl FromStr for ClusterUuid {
     fn from_str(text: &str) -> Result<ClusterUuid, IdError> {
         uuid::Uuid::try_parse(text)
             .map(ClusterUuid)
-            .map_err(|_| IdError { text: text.to_owned(), expected: "a cluster UUID" })
+            .map_err(|_| IdError {
+                text: text.to_owned(),
+                expected: "a cluster UUID",
+            })
     }
 }
 
@@ -151,7 +154,9 @@ uid!(
 );
 
 /// Milliseconds since the Unix epoch. The planner receives it and never reads a clock.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct UnixMs(pub i64);
 

@@ -8,7 +8,12 @@
 pub mod crd;
 pub mod desired;
 pub mod ids;
+pub mod ledger;
+pub mod manifest;
 pub mod observed;
 pub mod plan;
+pub mod quantity;
 pub mod reconcile;
 pub mod record;
+pub mod status;
+pub mod validate;

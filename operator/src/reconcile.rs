@@ -3,13 +3,17 @@
 //! Assumes a platform that reads live. Must not know: which platform it is.
 
 use crate::crd::{KvCluster, KvClusterStatus};
+use crate::desired::Desired;
 use crate::observed::Observed;
-use crate::plan::Step;
+use crate::plan::{Plan, Requeue, Step, plan};
+use crate::status::{self, Inputs};
+use crate::validate::validate;
 
-/// What turns observation and steps into reads and effects.
-///
-/// `observe` and `apply` never branch on the spec.
-#[expect(async_fn_in_trait, reason = "both platforms are ours and drive it from one task")]
+/// What turns observation and steps into reads and effects. None of it branches on the spec.
+#[expect(
+    async_fn_in_trait,
+    reason = "both platforms are ours and drive it from one task"
+)]
 pub trait Platform {
     /// Why a read, an effect or a write failed.
     type Error: std::error::Error;
@@ -17,19 +21,109 @@ pub trait Platform {
     /// Reads everything, live. `None`: the object does not exist (any more).
     async fn observe(&mut self) -> Result<Option<Observation>, Self::Error>;
 
-    /// Applies one step. An error means that the outcome is unknown or that it was refused; the
-    /// next pass reads the world again and never assumes either.
+    /// Applies one step. After an error the outcome may be unknown: the next pass reads the world
+    /// again and assumes nothing.
     async fn apply(&mut self, observation: &Observation, step: &Step) -> Result<(), Self::Error>;
 
     /// Writes the status if it differs from what is stored, compare-and-set.
     async fn publish(&mut self, status: &KvClusterStatus) -> Result<(), Self::Error>;
 }
 
-/// What `observe` returns: the resource for `validate`, and everything else for `plan`.
+/// What `observe` returns: the resource for `validate`, everything else for `plan`.
 #[derive(Clone, Debug)]
 pub struct Observation {
     /// The resource with its spec and its stored status.
     pub resource: KvCluster,
     /// The world.
     pub observed: Observed,
+}
+
+/// What a pass came to, for the caller's table and log.
+#[derive(Debug)]
+pub struct Pass<E> {
+    /// What was decided; `None` when the spec was never valid.
+    pub plan: Option<Plan>,
+    /// The status as it was published.
+    pub status: KvClusterStatus,
+    /// Why the step failed, if it did.
+    pub failure: Option<E>,
+}
+
+impl<E> Pass<E> {
+    /// When to look again.
+    pub fn requeue(&self) -> Requeue {
+        let planned = self
+            .plan
+            .as_ref()
+            .map_or(Requeue::Refused, |plan| plan.requeue);
+        if self.failure.is_some() {
+            Requeue::Soon
+        } else {
+            planned
+        }
+    }
+}
+
+/// One pass. `last_valid` is kept by the caller between passes: a cluster goes on with it while the
+/// newest spec is not valid. `None`: the object is gone.
+///
+/// # Errors
+/// What `observe` or `publish` failed with; a failed step is part of the pass.
+pub async fn reconcile<P: Platform>(
+    platform: &mut P,
+    last_valid: &mut Option<Desired>,
+) -> Result<Option<Pass<P::Error>>, P::Error> {
+    let Some(observation) = platform.observe().await? else {
+        return Ok(None);
+    };
+    let Observation { resource, observed } = &observation;
+    let mut invalid = observed.object.unreadable.clone();
+    match validate(resource, &observed.record) {
+        Ok(desired) => *last_valid = Some(desired),
+        Err(error) => invalid = Some(error.to_string()),
+    }
+    let Some(desired) = last_valid.as_ref() else {
+        let why = invalid.unwrap_or_default();
+        let status = status::render_invalid(resource, observed, &why);
+        platform.publish(&status).await?;
+        return Ok(Some(Pass {
+            plan: None,
+            status,
+            failure: None,
+        }));
+    };
+    let plan = plan(desired, observed);
+    let mut failure = None;
+    let mut record = observed.record.clone();
+    if let Some(step) = &plan.step {
+        let written = observed.record.with(step);
+        match platform.apply(&observation, step).await {
+            Ok(()) => record = written.unwrap_or(record),
+            // Whether the record was written is not known: publishing now could undo it.
+            Err(error) if written.is_some() => return Err(error),
+            Err(error) => failure = Some(error),
+        }
+    }
+    let failed = failure.as_ref().map(ToString::to_string);
+    let (invalid, failed) = (invalid.as_deref(), failed.as_deref());
+    let (record, plan_now) = (&record, &plan);
+    let inputs = Inputs {
+        resource,
+        desired,
+        observed,
+        record,
+        plan: plan_now,
+        invalid,
+        failure: failed,
+    };
+    let status = status::render(&inputs);
+    // Once the finalizer is off, the object may be gone and there is nothing to write to.
+    if plan.step != Some(Step::DropFinalizer) {
+        platform.publish(&status).await?;
+    }
+    Ok(Some(Pass {
+        plan: Some(plan),
+        status,
+        failure,
+    }))
 }

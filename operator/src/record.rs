@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::plan::{Latch, Step};
 use crate::ids::{ClusterUuid, DirectoryId, MemberId, Slot, SlotUid, UnixMs, VolumeUid};
+use crate::plan::{Latch, Step};
 
 /// The records of one cluster. The empty record is a valid state of every protocol (H11).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -91,6 +91,19 @@ pub enum OperationKind {
     Replace(Replace),
     /// Every slot stopped.
     Hibernate(Hibernate),
+}
+
+impl OperationKind {
+    /// The operation's name in the status.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            OperationKind::ScaleUp(_) => "ScaleUp",
+            OperationKind::ScaleDown(_) => "ScaleDown",
+            OperationKind::Replace(_) => "Replace",
+            OperationKind::Hibernate(_) => "Hibernate",
+        }
+    }
 }
 
 /// One more member (protocol 3.4).
@@ -233,21 +246,37 @@ impl Record {
     pub fn with(&self, step: &Step) -> Option<Record> {
         let mut next = self.clone();
         match step {
-            Step::Latch(Latch::Identity { cluster_uuid, bootstrap }) => {
+            Step::Latch(Latch::Identity {
+                cluster_uuid,
+                bootstrap,
+            }) => {
                 next.cluster_uuid = Some(*cluster_uuid);
                 next.bootstrap = Some(bootstrap.clone());
             }
             Step::Latch(Latch::Issued(bootstrap)) => next.bootstrap = Some(bootstrap.clone()),
-            Step::Latch(Latch::Done { cluster_uuid, bootstrap, cluster_id, epoch }) => {
+            Step::Latch(Latch::Done {
+                cluster_uuid,
+                bootstrap,
+                cluster_id,
+                epoch,
+            }) => {
                 next.cluster_uuid = Some(*cluster_uuid);
                 next.bootstrap = Some(bootstrap.clone());
                 next.cluster_id = Some(*cluster_id);
                 next.epoch = *epoch;
             }
             Step::WriteIntent(operation) => next.operation = Some(operation.clone()),
-            Step::ClearIntent { id, outcome: _, backoff } => {
+            Step::ClearIntent {
+                id,
+                outcome: _,
+                backoff,
+            } => {
                 // Another operation than the one that ended is never cleared.
-                if next.operation.as_ref().is_some_and(|operation| operation.id == *id) {
+                if next
+                    .operation
+                    .as_ref()
+                    .is_some_and(|operation| operation.id == *id)
+                {
                     next.operation = None;
                     next.backoff = backoff.clone();
                 }
@@ -260,6 +289,8 @@ impl Record {
     /// The cluster was founded and has answered.
     #[must_use]
     pub fn is_bootstrapped(&self) -> bool {
-        self.bootstrap.as_ref().is_some_and(|latch| latch.state == BootstrapState::Done)
+        self.bootstrap
+            .as_ref()
+            .is_some_and(|latch| latch.state == BootstrapState::Done)
     }
 }

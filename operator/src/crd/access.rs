@@ -201,6 +201,10 @@ pub struct NetworkPolicySpec {
 
 impl Default for NetworkPolicySpec {
     fn default() -> NetworkPolicySpec {
-        NetworkPolicySpec { enabled: true, client_from: Vec::new(), metrics_from: Vec::new() }
+        NetworkPolicySpec {
+            enabled: true,
+            client_from: Vec::new(),
+            metrics_from: Vec::new(),
+        }
     }
 }

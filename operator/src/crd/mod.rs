@@ -13,14 +13,15 @@ mod status;
 mod workload;
 
 pub use access::{
-    AuthSpec, ClientAuth, ClientTls, IssuerRef, NetworkPolicySpec, PeerTls, ServiceSpec, ServiceType,
-    TlsMode, TlsSpec,
+    AuthSpec, ClientAuth, ClientTls, IssuerRef, NetworkPolicySpec, PeerTls, ServiceSpec,
+    ServiceType, TlsMode, TlsSpec,
 };
-pub use schema::{crd, crd_yaml};
+pub use schema::{crd, crd_yaml, schema};
 pub use spec::{
-    AccessMode, AdoptSpec, AutoCompaction, AutoCompactionMode, AzureLocation, BackupRetention, BackupSpec,
-    BootstrapSpec, BucketLocation, ClaimLocation, Destination, KvCluster, KvClusterSpec, NewSpec,
-    RecoverySpec, RepairAction, RepairSpec, RestoreSpec, RetentionPolicy, StorageSpec,
+    AccessMode, AdoptSpec, AutoCompaction, AutoCompactionMode, AzureLocation, BackupRetention,
+    BackupSpec, BootstrapSpec, BucketLocation, ClaimLocation, Destination, KvCluster,
+    KvClusterSpec, NewSpec, RecoverySpec, RepairAction, RepairSpec, RestoreSpec, RetentionPolicy,
+    StorageSpec,
 };
 pub use status::{
     BackoffStatus, BackupFailure, BackupStatus, BackupSuccess, BootstrapStatus, CertificateStatus,
@@ -28,8 +29,9 @@ pub use status::{
     OperationStatus, QuorumStatus, RecoveryStatus, RequestStatus, StorageStatus, VersionStatus,
 };
 pub use workload::{
-    DisruptionBudgetSpec, EvictionPolicy, ExtraVolume, ImageSpec, LocalSecret, MonitoringSpec, PodMetadata, PodMonitorSpec,
-    PrometheusRuleSpec, PullPolicy, SchedulingSpec, UpdateSpec, UpdateStrategy,
+    DisruptionBudgetSpec, EvictionPolicy, ExtraVolume, ImageSpec, LocalSecret, MonitoringSpec,
+    PodMetadata, PodMonitorSpec, PrometheusRuleSpec, PullPolicy, SchedulingSpec, UpdateSpec,
+    UpdateStrategy,
 };
 
 /// The API group of our resources.
@@ -50,9 +52,21 @@ pub const ANNOTATION_ABORT_OPERATION: &str = "quorate.dev/abort-operation";
 pub const RESERVED_PREFIXES: [&str; 2] = ["quorate.dev/", "app.kubernetes.io/"];
 /// Settings of the node that the operator renders itself.
 pub const RESERVED_CONFIG: [&str; 16] = [
-    "admin-url", "advertise-client-urls", "cert-file", "client-cert-auth", "data-dir", "epoch",
-    "initial-advertise-peer-urls", "initial-cluster", "initial-cluster-state", "key-file",
-    "listen-client-urls", "listen-peer-urls", "name", "peer-cert-file", "peer-key-file",
+    "admin-url",
+    "advertise-client-urls",
+    "cert-file",
+    "client-cert-auth",
+    "data-dir",
+    "epoch",
+    "initial-advertise-peer-urls",
+    "initial-cluster",
+    "initial-cluster-state",
+    "key-file",
+    "listen-client-urls",
+    "listen-peer-urls",
+    "name",
+    "peer-cert-file",
+    "peer-key-file",
     "trusted-ca-file",
 ];
 /// The longest name of a cluster: revision labels of its pods add 18 characters.

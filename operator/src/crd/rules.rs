@@ -15,7 +15,11 @@ pub(super) struct CelRule {
 }
 
 const fn rule(path: &'static [&'static str], rule: &'static str, message: &'static str) -> CelRule {
-    CelRule { path, rule, message }
+    CelRule {
+        path,
+        rule,
+        message,
+    }
 }
 
 const DESTINATION: &str = "[has(self.s3), has(self.gcs), has(self.azure), has(self.persistentVolumeClaim)].filter(x, x).size() == 1";
@@ -65,7 +69,11 @@ pub(super) const RULES: &[CelRule] = &[
         "[has(self.new), has(self.restore), has(self.adopt)].filter(x, x).size() == 1",
         "exactly one of new, restore, adopt",
     ),
-    rule(&["spec", "bootstrap", "restore", "source"], DESTINATION, DESTINATION_MESSAGE),
+    rule(
+        &["spec", "bootstrap", "restore", "source"],
+        DESTINATION,
+        DESTINATION_MESSAGE,
+    ),
     rule(
         &["spec", "storage"],
         "has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
@@ -95,8 +103,16 @@ pub(super) const RULES: &[CelRule] = &[
         "!self.enabled || has(self.rootSecretName)",
         "rootSecretName is required when auth is enabled",
     ),
-    rule(&["spec", "podMetadata", "labels"], NOT_RESERVED, "reserved prefix"),
-    rule(&["spec", "podMetadata", "annotations"], NOT_RESERVED, "reserved prefix"),
+    rule(
+        &["spec", "podMetadata", "labels"],
+        NOT_RESERVED,
+        "reserved prefix",
+    ),
+    rule(
+        &["spec", "podMetadata", "annotations"],
+        NOT_RESERVED,
+        "reserved prefix",
+    ),
     rule(
         &["spec", "config"],
         "!self.exists(k, k in ['admin-url','advertise-client-urls','cert-file','client-cert-auth','data-dir','epoch','initial-advertise-peer-urls','initial-cluster','initial-cluster-state','key-file','listen-client-urls','listen-peer-urls','name','peer-cert-file','peer-key-file','trusted-ca-file'])",
@@ -107,7 +123,11 @@ pub(super) const RULES: &[CelRule] = &[
         "!has(self.schedule) || has(self.destination)",
         "a schedule needs a destination",
     ),
-    rule(&["spec", "backup", "destination"], DESTINATION, DESTINATION_MESSAGE),
+    rule(
+        &["spec", "backup", "destination"],
+        DESTINATION,
+        DESTINATION_MESSAGE,
+    ),
 ];
 
 const HAS_SECRET: &str = "self.mode != 'Secret' || has(self.secretName)";
@@ -116,5 +136,7 @@ const HAS_ISSUER: &str = "self.mode != 'CertManager' || has(self.issuerRef)";
 const HAS_ISSUER_MESSAGE: &str = "missing reference: issuerRef";
 
 /// Lists that server-side apply merges by a key.
-pub(super) const LIST_MAPS: &[(&[&str], &str)] =
-    &[(&["status", "members"], "ordinal"), (&["status", "conditions"], "type")];
+pub(super) const LIST_MAPS: &[(&[&str], &str)] = &[
+    (&["status", "members"], "ordinal"),
+    (&["status", "conditions"], "type"),
+];

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{EnvVar, PodSecurityContext, ResourceRequirements, SecurityContext};
+use k8s_openapi::api::core::v1::{
+    EnvVar, PodSecurityContext, ResourceRequirements, SecurityContext,
+};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -43,13 +45,41 @@ use super::workload::{
     printcolumn(name = "Desired", type_ = "integer", json_path = ".spec.replicas"),
     printcolumn(name = "Leader", type_ = "string", json_path = ".status.leader.pod"),
     printcolumn(name = "Quorum", type_ = "string", json_path = ".status.quorum.state"),
-    printcolumn(name = "Version", type_ = "string", json_path = ".status.version.current"),
+    printcolumn(
+        name = "Version",
+        type_ = "string",
+        json_path = ".status.version.current"
+    ),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Epoch", type_ = "integer", json_path = ".status.epoch", priority = 1),
-    printcolumn(name = "Operation", type_ = "string", json_path = ".status.operation.type", priority = 1),
-    printcolumn(name = "DB", type_ = "string", json_path = ".status.dbSize", priority = 1),
-    printcolumn(name = "Cluster-UUID", type_ = "string", json_path = ".status.clusterUUID", priority = 1),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Epoch",
+        type_ = "integer",
+        json_path = ".status.epoch",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Operation",
+        type_ = "string",
+        json_path = ".status.operation.type",
+        priority = 1
+    ),
+    printcolumn(
+        name = "DB",
+        type_ = "string",
+        json_path = ".status.dbSize",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Cluster-UUID",
+        type_ = "string",
+        json_path = ".status.clusterUUID",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct KvClusterSpec {
@@ -59,7 +89,10 @@ pub struct KvClusterSpec {
     pub replicas: i32,
     /// The node version, `major.minor.patch`. It is never derived from the image.
     #[serde(default = "default_version")]
-    #[schemars(length(max = 64), regex(pattern = r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$"))]
+    #[schemars(
+        length(max = 64),
+        regex(pattern = r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$")
+    )]
     pub version: String,
     /// The container image.
     #[serde(default)]
@@ -204,7 +237,10 @@ pub struct RestoreSpec {
 pub struct AdoptSpec {
     /// The UUID its volumes are stamped with.
     #[serde(rename = "clusterUUID")]
-    #[schemars(length(max = 36), regex(pattern = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"))]
+    #[schemars(
+        length(max = 36),
+        regex(pattern = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+    )]
     pub cluster_uuid: String,
 }
 
@@ -347,7 +383,10 @@ pub struct AutoCompaction {
 
 impl Default for AutoCompaction {
     fn default() -> AutoCompaction {
-        AutoCompaction { mode: AutoCompactionMode::Periodic, retention: "1h".to_owned() }
+        AutoCompaction {
+            mode: AutoCompactionMode::Periodic,
+            retention: "1h".to_owned(),
+        }
     }
 }
 
@@ -413,7 +452,9 @@ pub struct RecoverySpec {
 
 impl Default for RecoverySpec {
     fn default() -> RecoverySpec {
-        RecoverySpec { min_outage: "5m".to_owned() }
+        RecoverySpec {
+            min_outage: "5m".to_owned(),
+        }
     }
 }
 
@@ -451,6 +492,9 @@ pub struct BackupRetention {
 
 impl Default for BackupRetention {
     fn default() -> BackupRetention {
-        BackupRetention { count: 7, max_age: None }
+        BackupRetention {
+            count: 7,
+            max_age: None,
+        }
     }
 }

@@ -301,6 +301,10 @@ pub struct OperationStatus {
     #[serde(rename = "claimUID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub claim_uid: Option<String>,
+    /// The empty directory the new member is joined on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub directory_id: Option<String>,
     /// Why, for a replacement.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]

@@ -210,7 +210,11 @@ pub struct PodMonitorSpec {
 
 impl Default for PodMonitorSpec {
     fn default() -> PodMonitorSpec {
-        PodMonitorSpec { enabled: false, interval: "30s".to_owned(), labels: BTreeMap::new() }
+        PodMonitorSpec {
+            enabled: false,
+            interval: "30s".to_owned(),
+            labels: BTreeMap::new(),
+        }
     }
 }
 

@@ -45,7 +45,10 @@ fn next(facts: &Facts) -> Result<Step, Note> {
         Seen::Unknown(why) => return Err(waiting(format!("The slots could not be read: {why}."))),
     };
     if slots.count.is_none_or(|count| count == 0) {
-        return Ok(Step::SetSlots { count: 1, was: slots.count });
+        return Ok(Step::SetSlots {
+            count: 1,
+            was: slots.count,
+        });
     }
     let node = node(facts, volume)?;
     match &node.state {
@@ -61,9 +64,9 @@ fn next(facts: &Facts) -> Result<Step, Note> {
                 latch.member
             ),
         )),
-        NodeState::Refusing { message, .. } => {
-            Err(waiting(format!("The node in slot {FIRST} does not take part: {message}.")))
-        }
+        NodeState::Refusing { message, .. } => Err(waiting(format!(
+            "The node in slot {FIRST} does not take part: {message}."
+        ))),
     }
 }
 
@@ -108,18 +111,32 @@ fn adopt(facts: &Facts, cluster_uuid: ClusterUuid) -> Result<Step, Note> {
             };
             let volumes = facts.observed.volumes.known().into_iter().flatten();
             let ours = volumes.filter(|(_, volume)| {
-                volume.stamp.as_ref().is_some_and(|stamp| stamp.cluster_uuid == cluster_uuid)
+                volume
+                    .stamp
+                    .as_ref()
+                    .is_some_and(|stamp| stamp.cluster_uuid == cluster_uuid)
             });
             let needed = ours.map(|(slot, _)| slot.count()).max();
             return match (slots.count, needed) {
-                (None | Some(0), Some(count)) => Ok(Step::SetSlots { count, was: slots.count }),
-                _ => Err(refused(format!("No member of {cluster_uuid} answers: {why}."))),
+                (None | Some(0), Some(count)) => Ok(Step::SetSlots {
+                    count,
+                    was: slots.count,
+                }),
+                _ => Err(refused(format!(
+                    "No member of {cluster_uuid} answers: {why}."
+                ))),
             };
         }
     };
-    let first = membership.members.iter().filter_map(|(id, member)| Some((member.slot?, *id))).min();
+    let first = membership
+        .members
+        .iter()
+        .filter_map(|(id, member)| Some((member.slot?, *id)))
+        .min();
     let Some((slot, member)) = first else {
-        return Err(refused("No member of that cluster lives in a slot of this object.".to_owned()));
+        return Err(refused(
+            "No member of that cluster lives in a slot of this object.".to_owned(),
+        ));
     };
     Ok(Step::Latch(Latch::Done {
         cluster_uuid,
@@ -162,9 +179,9 @@ fn volume<'a>(
                 volume.uid
             ),
         )),
-        Some(volume) if volume.deleting => {
-            Err(waiting(format!("The volume of slot {FIRST} is being deleted.")))
-        }
+        Some(volume) if volume.deleting => Err(waiting(format!(
+            "The volume of slot {FIRST} is being deleted."
+        ))),
         Some(volume) => Ok(Ok(volume)),
     }
 }
@@ -177,14 +194,18 @@ fn node<'a>(facts: &Facts<'a>, volume: &VolumeView) -> Result<&'a NodeView, Note
         return Err(waiting(format!("Slot {FIRST} is starting.")));
     };
     if life.volume.as_ref() != Some(&volume.uid) {
-        return Err(waiting(format!("Slot {FIRST} does not run on its volume yet.")));
+        return Err(waiting(format!(
+            "Slot {FIRST} does not run on its volume yet."
+        )));
     }
     match facts.observed.nodes.get(&FIRST) {
         Some(Seen::Known(node)) => Ok(node),
-        Some(Seen::Unknown(why)) => {
-            Err(waiting(format!("The node in slot {FIRST} does not answer: {why}.")))
-        }
-        None => Err(waiting(format!("The node in slot {FIRST} was not asked yet."))),
+        Some(Seen::Unknown(why)) => Err(waiting(format!(
+            "The node in slot {FIRST} does not answer: {why}."
+        ))),
+        None => Err(waiting(format!(
+            "The node in slot {FIRST} was not asked yet."
+        ))),
     }
 }
 
@@ -206,15 +227,15 @@ fn instruct(
     if latch.directory != node.directory {
         return Err(lost("its directory is another one"));
     }
-    Ok(Step::Bootstrap { slot: FIRST, cluster_uuid, member: latch.member })
+    Ok(Step::Bootstrap {
+        slot: FIRST,
+        cluster_uuid,
+        member: latch.member,
+    })
 }
 
 /// Latches nothing but the exact answer: this member, alone, in this cluster (H7).
-fn verify(
-    facts: &Facts,
-    cluster_uuid: ClusterUuid,
-    latch: &BootstrapRecord,
-) -> Result<Step, Note> {
+fn verify(facts: &Facts, cluster_uuid: ClusterUuid, latch: &BootstrapRecord) -> Result<Step, Note> {
     let Some(membership) = facts.membership else {
         return Err(waiting(format!(
             "The membership could not be read: {}.",

@@ -37,13 +37,19 @@ fn next(facts: &Facts) -> Result<Step, Note> {
     };
     for (slot, volume) in volumes {
         let owner = &facts.observed.object.uid;
-        if !volume.stamp.as_ref().is_some_and(|stamp| stamp.is_owned_by(owner)) {
+        if !volume
+            .stamp
+            .as_ref()
+            .is_some_and(|stamp| stamp.is_owned_by(owner))
+        {
             continue;
         }
         let (slot, uid) = (*slot, volume.uid.clone());
         match facts.desired.when_deleted {
             VolumePolicy::Delete if volume.deleting => {
-                return Err(waiting(format!("The volume of slot {slot} is being deleted.")));
+                return Err(waiting(format!(
+                    "The volume of slot {slot} is being deleted."
+                )));
             }
             VolumePolicy::Delete => return Ok(Step::DeleteVolume { slot, uid }),
             VolumePolicy::Retain if !volume.released => {
@@ -55,5 +61,7 @@ fn next(facts: &Facts) -> Result<Step, Note> {
     if facts.observed.object.finalizer {
         return Ok(Step::DropFinalizer);
     }
-    Err(waiting("Nothing of this cluster is left but its object.".to_owned()))
+    Err(waiting(
+        "Nothing of this cluster is left but its object.".to_owned(),
+    ))
 }

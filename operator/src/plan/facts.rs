@@ -54,7 +54,11 @@ impl<'a> Facts<'a> {
             Ok(membership) => facts.membership = Some(membership),
             Err(problem) => facts.membership_problem = problem,
         }
-        for (id, member) in facts.membership.iter().flat_map(|membership| &membership.members) {
+        for (id, member) in facts
+            .membership
+            .iter()
+            .flat_map(|membership| &membership.members)
+        {
             match member.role {
                 Role::Voter => facts.voters.insert(*id),
                 Role::Learner => facts.learners.insert(*id),
@@ -89,7 +93,9 @@ impl<'a> Facts<'a> {
     #[must_use]
     pub fn member_in(&self, slot: Slot) -> Option<MemberId> {
         let mut members = self.membership?.members.iter();
-        members.find(|(_, member)| member.slot == Some(slot)).map(|(id, _)| *id)
+        members
+            .find(|(_, member)| member.slot == Some(slot))
+            .map(|(id, _)| *id)
     }
 
     /// The node's own word on its state, if it answered.
@@ -102,9 +108,10 @@ impl<'a> Facts<'a> {
     #[must_use]
     pub fn is_joined(&self, slot: Slot, id: MemberId) -> bool {
         match self.node(slot) {
-            Some(NodeState::Joined { cluster_uuid, member }) => {
-                Some(*cluster_uuid) == self.cluster() && *member == id
-            }
+            Some(NodeState::Joined {
+                cluster_uuid,
+                member,
+            }) => Some(*cluster_uuid) == self.cluster() && *member == id,
             _ => false,
         }
     }
@@ -129,23 +136,36 @@ impl<'a> Facts<'a> {
     /// Something in the slot still holds on to its volume.
     #[must_use]
     pub fn is_occupied(&self, slot: Slot) -> bool {
-        self.life(slot).is_some_and(|life| !matches!(life.state, LifeState::Dead(_)))
+        self.life(slot)
+            .is_some_and(|life| !matches!(life.state, LifeState::Dead(_)))
     }
 
     /// One more than the highest slot with a member, by a known membership.
     #[must_use]
     pub fn bound(&self) -> Option<u32> {
         let members = self.membership?.members.values();
-        Some(members.filter_map(|member| member.slot).map(Slot::count).max().unwrap_or(0))
+        Some(
+            members
+                .filter_map(|member| member.slot)
+                .map(Slot::count)
+                .max()
+                .unwrap_or(0),
+        )
     }
 
     /// Voters that live in slots below the size wanted.
     #[must_use]
     pub fn voters_in_range(&self) -> u32 {
         let wanted = |slot: &Slot| slot.0 < self.desired.replicas;
-        let members = self.membership.iter().flat_map(|membership| membership.members.values());
+        let members = self
+            .membership
+            .iter()
+            .flat_map(|membership| membership.members.values());
         let voters = members.filter(|member| member.role == Role::Voter);
-        let count = voters.filter_map(|member| member.slot).filter(wanted).count();
+        let count = voters
+            .filter_map(|member| member.slot)
+            .filter(wanted)
+            .count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
@@ -153,16 +173,30 @@ impl<'a> Facts<'a> {
     #[must_use]
     pub fn stamp(&self, cluster: ClusterUuid, slot: Slot, member: MemberId, life: u64) -> Stamp {
         let owner_uid = self.observed.object.uid.clone();
-        Stamp { cluster_uuid: cluster, owner_uid, slot, member, incarnation: life }
+        Stamp {
+            cluster_uuid: cluster,
+            owner_uid,
+            slot,
+            member,
+            incarnation: life,
+        }
     }
 
     /// The incarnation that follows all that are known of a slot.
     #[must_use]
     pub fn next_incarnation(&self, slot: Slot) -> u64 {
-        let stamp = self.volume(slot).ok().flatten().and_then(|volume| volume.stamp.as_ref());
-        let stamped = stamp.filter(|stamp| stamp.slot == slot).map_or(0, |stamp| stamp.incarnation);
+        let stamp = self
+            .volume(slot)
+            .ok()
+            .flatten()
+            .and_then(|volume| volume.stamp.as_ref());
+        let stamped = stamp
+            .filter(|stamp| stamp.slot == slot)
+            .map_or(0, |stamp| stamp.incarnation);
         let record = self.observed.record.last_members.get(&slot);
-        stamped.max(record.map_or(0, |last| last.incarnation)).saturating_add(1)
+        stamped
+            .max(record.map_or(0, |last| last.incarnation))
+            .saturating_add(1)
     }
 
     /// The ID of an operation that begins now.
@@ -179,8 +213,14 @@ fn trusted(observed: &Observed) -> Result<&MembershipView, String> {
         Seen::Unknown(why) => return Err(why.clone()),
     };
     let record = &observed.record;
-    if record.cluster_uuid.is_some_and(|uuid| uuid != membership.cluster_uuid) {
-        return Err(format!("the answer is of cluster {}", membership.cluster_uuid));
+    if record
+        .cluster_uuid
+        .is_some_and(|uuid| uuid != membership.cluster_uuid)
+    {
+        return Err(format!(
+            "the answer is of cluster {}",
+            membership.cluster_uuid
+        ));
     }
     if membership.epoch < record.epoch {
         return Err(format!(

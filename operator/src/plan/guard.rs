@@ -31,34 +31,78 @@ pub(super) struct Guard {
     check: fn(&Facts, MemberId) -> (bool, String),
 }
 
-const MEMBERSHIP_KNOWN: Guard =
-    Guard { name: "membership-known", reason: Reason::Unreachable, check: membership_known };
-const SETTLED: Guard = Guard { name: "settled", reason: Reason::Unreachable, check: settled };
-const QUORUM_PRESENT: Guard =
-    Guard { name: "quorum-present", reason: Reason::QuorumLost, check: quorum_present };
-const QUORUM_WITHOUT: Guard =
-    Guard { name: "quorum-without", reason: Reason::WouldLoseQuorum, check: quorum_without };
-const LAST_TWO_ALIVE: Guard =
-    Guard { name: "last-two-alive", reason: Reason::WouldLoseQuorum, check: last_two_alive };
-const SURVIVOR_LEADS: Guard =
-    Guard { name: "survivor-leads", reason: Reason::ScalingDown, check: survivor_leads };
-const NO_LEARNER: Guard =
-    Guard { name: "no-learner", reason: Reason::ScalingUp, check: no_learner };
-const CAUGHT_UP: Guard = Guard { name: "caught-up", reason: Reason::ScalingUp, check: caught_up };
-const QUORUM_WITH: Guard =
-    Guard { name: "quorum-with", reason: Reason::WouldLoseQuorum, check: quorum_with };
+const MEMBERSHIP_KNOWN: Guard = Guard {
+    name: "membership-known",
+    reason: Reason::Unreachable,
+    check: membership_known,
+};
+const SETTLED: Guard = Guard {
+    name: "settled",
+    reason: Reason::Unreachable,
+    check: settled,
+};
+const QUORUM_PRESENT: Guard = Guard {
+    name: "quorum-present",
+    reason: Reason::QuorumLost,
+    check: quorum_present,
+};
+const QUORUM_WITHOUT: Guard = Guard {
+    name: "quorum-without",
+    reason: Reason::WouldLoseQuorum,
+    check: quorum_without,
+};
+const LAST_TWO_ALIVE: Guard = Guard {
+    name: "last-two-alive",
+    reason: Reason::WouldLoseQuorum,
+    check: last_two_alive,
+};
+const SURVIVOR_LEADS: Guard = Guard {
+    name: "survivor-leads",
+    reason: Reason::ScalingDown,
+    check: survivor_leads,
+};
+const NO_LEARNER: Guard = Guard {
+    name: "no-learner",
+    reason: Reason::ScalingUp,
+    check: no_learner,
+};
+const CAUGHT_UP: Guard = Guard {
+    name: "caught-up",
+    reason: Reason::ScalingUp,
+    check: caught_up,
+};
+const QUORUM_WITH: Guard = Guard {
+    name: "quorum-with",
+    reason: Reason::WouldLoseQuorum,
+    check: quorum_with,
+};
 
 /// Before a learner is added.
 pub(super) const ADD_LEARNER: &[Guard] = &[MEMBERSHIP_KNOWN, SETTLED, QUORUM_PRESENT, NO_LEARNER];
 /// Before a learner becomes a voter.
-pub(super) const PROMOTE: &[Guard] =
-    &[MEMBERSHIP_KNOWN, SETTLED, QUORUM_PRESENT, CAUGHT_UP, QUORUM_WITH];
+pub(super) const PROMOTE: &[Guard] = &[
+    MEMBERSHIP_KNOWN,
+    SETTLED,
+    QUORUM_PRESENT,
+    CAUGHT_UP,
+    QUORUM_WITH,
+];
 /// Before a voter is chosen for removal.
-pub(super) const CHOOSE_VICTIM: &[Guard] =
-    &[MEMBERSHIP_KNOWN, QUORUM_PRESENT, QUORUM_WITHOUT, LAST_TWO_ALIVE];
+pub(super) const CHOOSE_VICTIM: &[Guard] = &[
+    MEMBERSHIP_KNOWN,
+    QUORUM_PRESENT,
+    QUORUM_WITHOUT,
+    LAST_TWO_ALIVE,
+];
 /// Before a voter is removed.
-pub(super) const REMOVE_VOTER: &[Guard] =
-    &[MEMBERSHIP_KNOWN, SETTLED, QUORUM_PRESENT, QUORUM_WITHOUT, LAST_TWO_ALIVE, SURVIVOR_LEADS];
+pub(super) const REMOVE_VOTER: &[Guard] = &[
+    MEMBERSHIP_KNOWN,
+    SETTLED,
+    QUORUM_PRESENT,
+    QUORUM_WITHOUT,
+    LAST_TWO_ALIVE,
+    SURVIVOR_LEADS,
+];
 /// Before a learner is removed: it counts for nothing, but the change must commit.
 pub(super) const REMOVE_LEARNER: &[Guard] = &[MEMBERSHIP_KNOWN, SETTLED, QUORUM_PRESENT];
 
@@ -71,7 +115,11 @@ pub(super) fn pass(
 ) -> Result<(), Note> {
     for guard in gate {
         let (passed, why) = (guard.check)(facts, target);
-        verdicts.push(Verdict { guard: guard.name, passed, why: why.clone() });
+        verdicts.push(Verdict {
+            guard: guard.name,
+            passed,
+            why: why.clone(),
+        });
         if !passed {
             return Err(note(guard.reason, why));
         }
@@ -82,16 +130,23 @@ pub(super) fn pass(
 fn membership_known(facts: &Facts, _: MemberId) -> (bool, String) {
     match facts.membership {
         Some(membership) => (true, format!("config index {}", membership.config_index)),
-        None => {
-            (false, format!("The membership could not be read: {}.", facts.membership_problem))
-        }
+        None => (
+            false,
+            format!(
+                "The membership could not be read: {}.",
+                facts.membership_problem
+            ),
+        ),
     }
 }
 
 fn settled(facts: &Facts, _: MemberId) -> (bool, String) {
     match facts.membership {
         Some(membership) if !membership.changing => (true, "no change in flight".to_owned()),
-        _ => (false, "Another change of the membership is in flight.".to_owned()),
+        _ => (
+            false,
+            "Another change of the membership is in flight.".to_owned(),
+        ),
     }
 }
 
@@ -99,9 +154,15 @@ fn quorum_present(facts: &Facts, _: MemberId) -> (bool, String) {
     let (alive, needed) = (facts.healthy.len(), quorum(facts.voters.len()));
     let voters = facts.voters.len();
     if alive >= needed && voters > 0 {
-        (true, format!("{alive} of {voters} voters are healthy, {needed} needed"))
+        (
+            true,
+            format!("{alive} of {voters} voters are healthy, {needed} needed"),
+        )
     } else {
-        (false, format!("{alive} of {voters} voters are healthy and {needed} are needed."))
+        (
+            false,
+            format!("{alive} of {voters} voters are healthy and {needed} are needed."),
+        )
     }
 }
 
@@ -111,7 +172,12 @@ fn quorum_without(facts: &Facts, target: MemberId) -> (bool, String) {
     let voters = facts.voters.iter().filter(|id| **id != target).count();
     let needed = quorum(voters);
     if alive >= needed && voters > 0 {
-        (true, format!("without member {target}, {alive} of {voters} voters are healthy, {needed} needed"))
+        (
+            true,
+            format!(
+                "without member {target}, {alive} of {voters} voters are healthy, {needed} needed"
+            ),
+        )
     } else {
         let why = format!(
             "Without member {target}, {alive} of {voters} voters would be healthy and {needed} are needed."
@@ -128,7 +194,10 @@ fn last_two_alive(facts: &Facts, _: MemberId) -> (bool, String) {
     } else if alive == 2 {
         (true, "both voters are healthy".to_owned())
     } else {
-        (false, format!("Going from 2 to 1 needs both voters healthy, and {alive} is."))
+        (
+            false,
+            format!("Going from 2 to 1 needs both voters healthy, and {alive} is."),
+        )
     }
 }
 
@@ -139,14 +208,20 @@ fn survivor_leads(facts: &Facts, target: MemberId) -> (bool, String) {
     } else if leader.is_some_and(|leader| leader != target) {
         (true, "the survivor leads".to_owned())
     } else {
-        (false, format!("Going from 2 to 1 needs the survivor to lead, not member {target}."))
+        (
+            false,
+            format!("Going from 2 to 1 needs the survivor to lead, not member {target}."),
+        )
     }
 }
 
 fn no_learner(facts: &Facts, _: MemberId) -> (bool, String) {
     match facts.learners.first() {
         None => (true, "no learner".to_owned()),
-        Some(learner) => (false, format!("Member {learner} is a learner; one at a time.")),
+        Some(learner) => (
+            false,
+            format!("Member {learner} is a learner; one at a time."),
+        ),
     }
 }
 
@@ -155,9 +230,13 @@ fn caught_up(facts: &Facts, target: MemberId) -> (bool, String) {
         Some(member) if member.caught_up && member.in_contact => {
             (true, format!("member {target} has caught up"))
         }
-        Some(member) => {
-            (false, format!("Member {target} is catching up; it lacks {} entries.", member.lag))
-        }
+        Some(member) => (
+            false,
+            format!(
+                "Member {target} is catching up; it lacks {} entries.",
+                member.lag
+            ),
+        ),
         None => (false, format!("Member {target} is not in the membership.")),
     }
 }
@@ -166,7 +245,12 @@ fn quorum_with(facts: &Facts, target: MemberId) -> (bool, String) {
     let (alive, voters) = (facts.healthy.len() + 1, facts.voters.len() + 1);
     let needed = quorum(voters);
     if alive >= needed {
-        (true, format!("with member {target}, {alive} of {voters} voters are healthy, {needed} needed"))
+        (
+            true,
+            format!(
+                "with member {target}, {alive} of {voters} voters are healthy, {needed} needed"
+            ),
+        )
     } else {
         let why = format!(
             "With member {target}, {alive} of {voters} voters would be healthy and {needed} are needed."

@@ -43,17 +43,26 @@ pub(super) fn go_on(facts: &Facts, operation: &Operation, hibernate: &Hibernate)
     };
     if facts.desired.hibernate {
         if slots.count != Some(0) {
-            return Decision::Act(Step::SetSlots { count: 0, was: slots.count });
+            return Decision::Act(Step::SetSlots {
+                count: 0,
+                was: slots.count,
+            });
         }
         if let Some(slot) = slots.lives.keys().find(|slot| facts.is_occupied(**slot)) {
-            return Decision::Wait(note(Reason::Hibernating, format!("Slot {slot} is stopping.")));
+            return Decision::Wait(note(
+                Reason::Hibernating,
+                format!("Slot {slot} is stopping."),
+            ));
         }
         let message = "Every slot is stopped. Set spec.hibernate to false to wake the cluster.";
         return Decision::Halt(note(Reason::Hibernated, message));
     }
     let count = hibernate.top.count();
     if slots.count.is_none_or(|live| live < count) {
-        return Decision::Act(Step::SetSlots { count, was: slots.count });
+        return Decision::Act(Step::SetSlots {
+            count,
+            was: slots.count,
+        });
     }
     let (alive, voters) = (facts.healthy.len(), facts.voters.len());
     if facts.membership.is_none() || alive < quorum(voters) {
@@ -61,5 +70,9 @@ pub(super) fn go_on(facts: &Facts, operation: &Operation, hibernate: &Hibernate)
         return Decision::Wait(note(Reason::Hibernating, message));
     }
     let id = operation.id.clone();
-    Decision::Act(Step::ClearIntent { id, outcome: Outcome::Done, backoff: None })
+    Decision::Act(Step::ClearIntent {
+        id,
+        outcome: Outcome::Done,
+        backoff: None,
+    })
 }

@@ -28,12 +28,18 @@ pub(super) fn decide(facts: &Facts, _: &mut Vec<Verdict>) -> Decision {
 pub fn conflict(facts: &Facts) -> Option<Conflict> {
     let nodes = facts.observed.nodes.iter();
     let of_nodes = nodes.filter_map(|(slot, node)| Some((*slot, &node.known()?.state)));
-    if let Some(conflict) = of_nodes.into_iter().find_map(|(slot, state)| of_node(facts, slot, state))
+    if let Some(conflict) = of_nodes
+        .into_iter()
+        .find_map(|(slot, state)| of_node(facts, slot, state))
     {
         return Some(conflict);
     }
-    let Seen::Known(volumes) = &facts.observed.volumes else { return None };
-    volumes.iter().find_map(|(slot, volume)| of_volume(facts, *slot, volume))
+    let Seen::Known(volumes) = &facts.observed.volumes else {
+        return None;
+    };
+    volumes
+        .iter()
+        .find_map(|(slot, volume)| of_volume(facts, *slot, volume))
 }
 
 fn of_node(facts: &Facts, slot: Slot, state: &NodeState) -> Option<Conflict> {
@@ -59,7 +65,9 @@ fn of_node(facts: &Facts, slot: Slot, state: &NodeState) -> Option<Conflict> {
 
 fn of_volume(facts: &Facts, slot: Slot, volume: &VolumeView) -> Option<Conflict> {
     let stamp = volume.stamp.as_ref()?;
-    let Some(ours) = facts.cluster() else { return unlatched(facts, slot, stamp.cluster_uuid) };
+    let Some(ours) = facts.cluster() else {
+        return unlatched(facts, slot, stamp.cluster_uuid);
+    };
     if stamp.cluster_uuid != ours {
         return Some(Conflict {
             reason: Reason::StaleVolume,
@@ -80,7 +88,11 @@ fn misplaced(facts: &Facts, slot: Slot, volume: &VolumeView, stamp: &Stamp) -> O
         return None;
     }
     // A copy, while the original is where it belongs, is no conflict: the slot has lost its own.
-    let home = facts.volume(stamp.slot).ok().flatten().and_then(|home| home.stamp.as_ref());
+    let home = facts
+        .volume(stamp.slot)
+        .ok()
+        .flatten()
+        .and_then(|home| home.stamp.as_ref());
     if home.is_some_and(|home| home.slot == stamp.slot && home.member == stamp.member) {
         return None;
     }

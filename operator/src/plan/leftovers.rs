@@ -10,19 +10,26 @@ use crate::ids::{MemberId, Slot};
 use crate::observed::{Role, Seen};
 
 pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
-    let Some(membership) = facts.membership else { return Decision::Pass };
+    let Some(membership) = facts.membership else {
+        return Decision::Pass;
+    };
     if !facts.observed.record.is_bootstrapped() {
         return Decision::Pass;
     }
     for (id, member) in &membership.members {
-        if let Some(decision) = member.slot.and_then(|slot| newcomer::label(facts, slot, member.role))
+        if let Some(decision) = member
+            .slot
+            .and_then(|slot| newcomer::label(facts, slot, member.role))
         {
             return decision;
         }
         if member.role == Role::Learner && is_abandoned(facts, *id, member.slot) {
             let expected = membership.config_index;
             return match pass(REMOVE_LEARNER, facts, *id, verdicts) {
-                Ok(()) => Decision::Act(Step::MemberRemove { member: *id, expected }),
+                Ok(()) => Decision::Act(Step::MemberRemove {
+                    member: *id,
+                    expected,
+                }),
                 Err(note) => Decision::Wait(note),
             };
         }
@@ -56,12 +63,17 @@ fn above_bound(facts: &Facts) -> Option<Step> {
     let slots = facts.observed.slots.known()?;
     let count = slots.count?;
     if count > bound {
-        return Some(Step::SetSlots { count: bound, was: Some(count) });
+        return Some(Step::SetSlots {
+            count: bound,
+            was: Some(count),
+        });
     }
     if facts.desired.when_scaled == VolumePolicy::Retain {
         return None;
     }
-    let Seen::Known(volumes) = &facts.observed.volumes else { return None };
+    let Seen::Known(volumes) = &facts.observed.volumes else {
+        return None;
+    };
     volumes.range(Slot(count)..).find_map(|(slot, volume)| {
         let stamp = volume.stamp.as_ref()?;
         let ours = Some(stamp.cluster_uuid) == facts.cluster();

@@ -61,7 +61,10 @@ pub struct Note {
 
 /// Makes a note.
 fn note(reason: Reason, message: impl Into<String>) -> Note {
-    Note { reason, message: message.into() }
+    Note {
+        reason,
+        message: message.into(),
+    }
 }
 
 /// The reasons of notes. Their names are the reasons of conditions and labels of metrics.
@@ -202,7 +205,11 @@ const fn rule(
     asked: Asked,
     decide: fn(&Facts, &mut Vec<Verdict>) -> Decision,
 ) -> Rule {
-    Rule { name, asked, decide }
+    Rule {
+        name,
+        asked,
+        decide,
+    }
 }
 
 /// The planner's order. The first rule that yields a step wins.
@@ -225,7 +232,11 @@ const RULES: &[Rule] = &[
     rule("hibernate", Asked::WhenIdle, hibernate::decide),
     rule("scale-down", Asked::WhenIdle, scale_down::decide),
     rule("scale-up", Asked::WhenIdle, scale_up::decide),
-    rule("scale-down", Asked::WhenIdle, scale_down::decide_out_of_range),
+    rule(
+        "scale-down",
+        Asked::WhenIdle,
+        scale_down::decide_out_of_range,
+    ),
 ];
 
 /// Decides the next step.
@@ -245,7 +256,13 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
             Decision::Pass => continue,
             Decision::Act(step) => {
                 let requeue = Requeue::Now;
-                return Plan { rule: rule.name, step: Some(step), notes, verdicts, requeue };
+                return Plan {
+                    rule: rule.name,
+                    step: Some(step),
+                    notes,
+                    verdicts,
+                    requeue,
+                };
             }
             Decision::Wait(note) => {
                 notes.push(note);
@@ -258,7 +275,13 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
             Decision::Halt(note) => {
                 notes.push(note);
                 let requeue = requeue(&notes);
-                return Plan { rule: rule.name, step: None, notes, verdicts, requeue };
+                return Plan {
+                    rule: rule.name,
+                    step: None,
+                    notes,
+                    verdicts,
+                    requeue,
+                };
             }
         }
         if decided == "idle" {
@@ -266,7 +289,13 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
         }
     }
     let requeue = requeue(&notes);
-    Plan { rule: decided, step: None, notes, verdicts, requeue }
+    Plan {
+        rule: decided,
+        step: None,
+        notes,
+        verdicts,
+        requeue,
+    }
 }
 
 fn requeue(notes: &[Note]) -> Requeue {

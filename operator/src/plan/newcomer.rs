@@ -29,11 +29,7 @@ pub(super) struct Arrival<'a> {
 }
 
 /// The next step of an arrival.
-pub(super) fn go_on(
-    facts: &Facts,
-    arrival: &Arrival,
-    verdicts: &mut Vec<Verdict>,
-) -> Decision {
+pub(super) fn go_on(facts: &Facts, arrival: &Arrival, verdicts: &mut Vec<Verdict>) -> Decision {
     let (Some(cluster), Some(_)) = (facts.cluster(), facts.membership) else {
         let why = &facts.membership_problem;
         let message = format!("The membership could not be read: {why}.");
@@ -73,12 +69,10 @@ pub(super) fn go_on(
 }
 
 /// The gate, then the promotion.
-pub(super) fn promote(
-    facts: &Facts,
-    member: MemberId,
-    verdicts: &mut Vec<Verdict>,
-) -> Decision {
-    let expected = facts.membership.map_or(0, |membership| membership.config_index);
+pub(super) fn promote(facts: &Facts, member: MemberId, verdicts: &mut Vec<Verdict>) -> Decision {
+    let expected = facts
+        .membership
+        .map_or(0, |membership| membership.config_index);
     match pass(PROMOTE, facts, member, verdicts) {
         Ok(()) => Decision::Act(Step::Promote { member, expected }),
         Err(note) => Decision::Wait(note),
@@ -88,7 +82,11 @@ pub(super) fn promote(
 /// The operation ends as intended.
 fn done(operation: &Operation) -> Decision {
     let id = operation.id.clone();
-    Decision::Act(Step::ClearIntent { id, outcome: Outcome::Done, backoff: None })
+    Decision::Act(Step::ClearIntent {
+        id,
+        outcome: Outcome::Done,
+        backoff: None,
+    })
 }
 
 /// The platform's role label, where it has one and it is not right.
@@ -97,13 +95,20 @@ pub(super) fn label(facts: &Facts, slot: Slot, role: Role) -> Option<Decision> {
     if !life.wants_role_label || life.role_label == Some(role) {
         return None;
     }
-    Some(Decision::Act(Step::LabelSlot { slot, uid: life.uid.clone(), role: Some(role) }))
+    Some(Decision::Act(Step::LabelSlot {
+        slot,
+        uid: life.uid.clone(),
+        role: Some(role),
+    }))
 }
 
 /// The set must have the slot; it is raised, never lowered.
 fn slots(facts: &Facts, slot: Slot) -> Option<Step> {
     let was = facts.observed.slots.known()?.count;
-    (was.unwrap_or(0) < slot.count()).then(|| Step::SetSlots { count: slot.count(), was })
+    (was.unwrap_or(0) < slot.count()).then(|| Step::SetSlots {
+        count: slot.count(),
+        was,
+    })
 }
 
 /// The node's word, once it runs on the newcomer's volume.
@@ -140,9 +145,8 @@ fn reason_to_abort(facts: &Facts, arrival: &Arrival) -> Option<Abort> {
         let volume = facts.volume(slot).ok()?;
         let stamped = volume.and_then(|volume| volume.stamp.as_ref());
         let elsewhere = |directory: &Option<DirectoryId>| *directory != newcomer.directory;
-        let emptied = node.is_some_and(|node| {
-            node.state == NodeState::Unjoined && elsewhere(&node.directory)
-        });
+        let emptied = node
+            .is_some_and(|node| node.state == NodeState::Unjoined && elsewhere(&node.directory));
         if emptied || stamped.is_none_or(|stamp| stamp.member != newcomer.member) {
             return Some(Abort::VolumeLost);
         }
@@ -182,12 +186,7 @@ fn with_directory(operation: &Operation, directory: Option<DirectoryId>) -> Oper
 }
 
 /// Writes the directory down, then adds the learner.
-fn add(
-    facts: &Facts,
-    arrival: &Arrival,
-    node: &NodeView,
-    verdicts: &mut Vec<Verdict>,
-) -> Decision {
+fn add(facts: &Facts, arrival: &Arrival, node: &NodeView, verdicts: &mut Vec<Verdict>) -> Decision {
     let newcomer = arrival.newcomer;
     let slot = newcomer.slot;
     let ready = match &node.state {
@@ -209,8 +208,14 @@ fn add(
     if let Err(note) = pass(ADD_LEARNER, facts, newcomer.member, verdicts) {
         return Decision::Wait(note);
     }
-    let expected = facts.membership.map_or(0, |membership| membership.config_index);
-    Decision::Act(Step::MemberAdd { slot, member: newcomer.member, expected })
+    let expected = facts
+        .membership
+        .map_or(0, |membership| membership.config_index);
+    Decision::Act(Step::MemberAdd {
+        slot,
+        member: newcomer.member,
+        expected,
+    })
 }
 
 /// Tells the node who it is.
@@ -231,20 +236,34 @@ fn join(facts: &Facts, arrival: &Arrival, state: &NodeState) -> Decision {
     let (Some(cluster_uuid), Some(membership)) = (facts.cluster(), facts.membership) else {
         return Decision::Pass;
     };
-    let voters = membership.members.values().filter(|member| member.role == Role::Voter);
+    let voters = membership
+        .members
+        .values()
+        .filter(|member| member.role == Role::Voter);
     let mut seeds: Vec<Slot> = voters.filter_map(|member| member.slot).collect();
     seeds.sort_unstable();
     let member = arrival.newcomer.member;
-    Decision::Act(Step::Join { slot, cluster_uuid, member, seeds, displaces })
+    Decision::Act(Step::Join {
+        slot,
+        cluster_uuid,
+        member,
+        seeds,
+        displaces,
+    })
 }
 
 /// Undoes an arrival: the learner, then its slot, then its volume (3.5 steps 4 to 9).
 fn undo(facts: &Facts, arrival: &Arrival, verdicts: &mut Vec<Verdict>) -> Decision {
     let newcomer = arrival.newcomer;
     if facts.member(newcomer.member).is_some() {
-        let expected = facts.membership.map_or(0, |membership| membership.config_index);
+        let expected = facts
+            .membership
+            .map_or(0, |membership| membership.config_index);
         return match pass(REMOVE_LEARNER, facts, newcomer.member, verdicts) {
-            Ok(()) => Decision::Act(Step::MemberRemove { member: newcomer.member, expected }),
+            Ok(()) => Decision::Act(Step::MemberRemove {
+                member: newcomer.member,
+                expected,
+            }),
             Err(note) => Decision::Wait(note),
         };
     }
@@ -253,8 +272,14 @@ fn undo(facts: &Facts, arrival: &Arrival, verdicts: &mut Vec<Verdict>) -> Decisi
         other => return other,
     }
     let id = arrival.operation.id.clone();
-    let backoff = arrival.abort.and_then(|abort| backoff(facts, newcomer, abort));
-    Decision::Act(Step::ClearIntent { id, outcome: Outcome::Aborted, backoff })
+    let backoff = arrival
+        .abort
+        .and_then(|abort| backoff(facts, newcomer, abort));
+    Decision::Act(Step::ClearIntent {
+        id,
+        outcome: Outcome::Aborted,
+        backoff,
+    })
 }
 
 /// Frees the slot of a member that is gone, if it is above what the others need; then its volume.
@@ -268,7 +293,10 @@ pub(super) fn vacate(facts: &Facts, slot: Slot, member: MemberId, reason: Reason
         return Decision::Pass;
     }
     if slots.count.is_some_and(|count| count > bound) {
-        return Decision::Act(Step::SetSlots { count: bound, was: slots.count });
+        return Decision::Act(Step::SetSlots {
+            count: bound,
+            was: slots.count,
+        });
     }
     if facts.is_occupied(slot) {
         return wait(format!("Slot {slot} is stopping."));
@@ -278,14 +306,20 @@ pub(super) fn vacate(facts: &Facts, slot: Slot, member: MemberId, reason: Reason
         Ok(None) => return Decision::Pass,
         Err(why) => return wait(format!("The volumes could not be read: {why}.")),
     };
-    let is_theirs = volume.stamp.as_ref().is_some_and(|stamp| stamp.member == member);
+    let is_theirs = volume
+        .stamp
+        .as_ref()
+        .is_some_and(|stamp| stamp.member == member);
     if !is_theirs || facts.desired.when_scaled == crate::desired::VolumePolicy::Retain {
         return Decision::Pass;
     }
     if volume.deleting {
         return wait(format!("The volume of slot {slot} is being deleted."));
     }
-    Decision::Act(Step::DeleteVolume { slot, uid: volume.uid.clone() })
+    Decision::Act(Step::DeleteVolume {
+        slot,
+        uid: volume.uid.clone(),
+    })
 }
 
 /// Only what may happen again by itself is followed by a pause.
@@ -293,13 +327,24 @@ fn backoff(facts: &Facts, newcomer: &Newcomer, abort: Abort) -> Option<Backoff> 
     if abort != Abort::LearnerStuck {
         return None;
     }
-    let attempts = facts.observed.record.backoff.as_ref().map_or(0, |backoff| backoff.attempts);
+    let attempts = facts
+        .observed
+        .record
+        .backoff
+        .as_ref()
+        .map_or(0, |backoff| backoff.attempts);
     let attempts = attempts.saturating_add(1);
-    let pause = BACKOFF_MS.saturating_mul(1 << (attempts - 1).min(10)).min(BACKOFF_MS_MAX);
+    let pause = BACKOFF_MS
+        .saturating_mul(1 << (attempts - 1).min(10))
+        .min(BACKOFF_MS_MAX);
     let message = format!(
         "Member {} in slot {} did not catch up before its deadline. Look at the slot's log and at \
          its place to run; the next try follows by itself.",
         newcomer.member, newcomer.slot
     );
-    Some(Backoff { attempts, until: facts.observed.now.plus(pause), message })
+    Some(Backoff {
+        attempts,
+        until: facts.observed.now.plus(pause),
+        message,
+    })
 }

@@ -34,11 +34,23 @@ pub(super) fn raise_slots(facts: &Facts, _: &mut Vec<Verdict>) -> Decision {
     if !facts.observed.record.is_bootstrapped() || asleep {
         return Decision::Pass;
     }
-    let Seen::Known(slots) = &facts.observed.slots else { return Decision::Pass };
-    let last = facts.observed.record.last_members.keys().copied().map(Slot::count).max();
+    let Seen::Known(slots) = &facts.observed.slots else {
+        return Decision::Pass;
+    };
+    let last = facts
+        .observed
+        .record
+        .last_members
+        .keys()
+        .copied()
+        .map(Slot::count)
+        .max();
     let needed = facts.bound().or(last).unwrap_or(1);
     if slots.count.is_some_and(|count| count >= needed) {
         return Decision::Pass;
     }
-    Decision::Act(Step::SetSlots { count: needed, was: slots.count })
+    Decision::Act(Step::SetSlots {
+        count: needed,
+        was: slots.count,
+    })
 }

@@ -4,7 +4,9 @@ use super::{Decision, Facts, Verdict, hibernate, replace, scale_down, scale_up};
 use crate::record::OperationKind;
 
 pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
-    let Some(operation) = facts.operation() else { return Decision::Pass };
+    let Some(operation) = facts.operation() else {
+        return Decision::Pass;
+    };
     match &operation.kind {
         OperationKind::ScaleUp(up) => scale_up::go_on(facts, operation, up, verdicts),
         OperationKind::ScaleDown(down) => scale_down::go_on(facts, operation, down, verdicts),

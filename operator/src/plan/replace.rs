@@ -4,7 +4,7 @@
 //! it lasts (H8, H59). Evidence is a volume that is not there or not the member's, a node that says
 //! so itself, or a human's word.
 
-use super::guard::{REMOVE_VOTER, REMOVE_LEARNER, pass};
+use super::guard::{REMOVE_LEARNER, REMOVE_VOTER, pass};
 use super::newcomer::{self, Arrival};
 use super::{Decision, Facts, Outcome, Reason, Step, Verdict, note, scale_up};
 use crate::desired::RepairPolicy;
@@ -28,9 +28,13 @@ pub struct Evidence {
 /// The lost members, by slot.
 #[must_use]
 pub fn evidence(facts: &Facts) -> Vec<Evidence> {
-    let members = facts.membership.into_iter().flat_map(|membership| &membership.members);
-    let mut found: Vec<Evidence> =
-        members.filter_map(|(id, member)| about(facts, *id, member.slot?)).collect();
+    let members = facts
+        .membership
+        .into_iter()
+        .flat_map(|membership| &membership.members);
+    let mut found: Vec<Evidence> = members
+        .filter_map(|(id, member)| about(facts, *id, member.slot?))
+        .collect();
     found.sort_by_key(|evidence| evidence.slot);
     found
 }
@@ -38,7 +42,12 @@ pub fn evidence(facts: &Facts) -> Vec<Evidence> {
 fn about(facts: &Facts, member: MemberId, slot: Slot) -> Option<Evidence> {
     let repair = &facts.desired.repair;
     let found = |what: String, policy: RepairPolicy| {
-        Some(Evidence { slot, member, what, replace: policy == RepairPolicy::Replace })
+        Some(Evidence {
+            slot,
+            member,
+            what,
+            replace: policy == RepairPolicy::Replace,
+        })
     };
     let asked = facts.desired.replace_request;
     if asked.is_some_and(|request| request.slot == slot && request.member == member) {
@@ -51,21 +60,46 @@ fn about(facts: &Facts, member: MemberId, slot: Slot) -> Option<Evidence> {
         Some(NodeState::Unjoined) => {
             return found("its data directory is empty".to_owned(), repair.lost_volume);
         }
-        Some(NodeState::Joined { member: other, .. } | NodeState::Removed { member: other, .. })
-            if *other != member && facts.member(*other).is_none() =>
-        {
-            return found(format!("its directory is that of former member {other}"), repair.lost_volume);
+        Some(
+            NodeState::Joined { member: other, .. } | NodeState::Removed { member: other, .. },
+        ) if *other != member && facts.member(*other).is_none() => {
+            return found(
+                format!("its directory is that of former member {other}"),
+                repair.lost_volume,
+            );
         }
-        Some(NodeState::Refusing { why: Refusing::RolledBack, message, .. }) => {
-            return found(format!("its directory is an old copy: {message}"), repair.lost_volume);
+        Some(NodeState::Refusing {
+            why: Refusing::RolledBack,
+            message,
+            ..
+        }) => {
+            return found(
+                format!("its directory is an old copy: {message}"),
+                repair.lost_volume,
+            );
         }
-        Some(NodeState::Refusing { why: Refusing::Corrupt, message, .. }) => {
-            return found(format!("its data is damaged: {message}"), repair.corrupt_member);
+        Some(NodeState::Refusing {
+            why: Refusing::Corrupt,
+            message,
+            ..
+        }) => {
+            return found(
+                format!("its data is damaged: {message}"),
+                repair.corrupt_member,
+            );
         }
         _ => {}
     }
-    if facts.volume(slot).ok().flatten().is_some_and(|volume| volume.node_gone) {
-        return found("its volume is tied to a machine that is gone".to_owned(), repair.node_gone);
+    if facts
+        .volume(slot)
+        .ok()
+        .flatten()
+        .is_some_and(|volume| volume.node_gone)
+    {
+        return found(
+            "its volume is tied to a machine that is gone".to_owned(),
+            repair.node_gone,
+        );
     }
     by_exits(facts, slot).and_then(|what| found(what, repair.crash_loop))
 }
@@ -88,11 +122,16 @@ fn by_volume(facts: &Facts, member: MemberId, slot: Slot) -> Option<String> {
 fn by_exits(facts: &Facts, slot: Slot) -> Option<String> {
     let threshold = facts.desired.repair.crash_loop_threshold;
     let (ends, exit) = match &facts.life(slot)?.state {
-        LifeState::CrashLooping { restarts, exit, out_of_memory: false } => (*restarts, exit),
+        LifeState::CrashLooping {
+            restarts,
+            exit,
+            out_of_memory: false,
+        } => (*restarts, exit),
         LifeState::Dead(death) => (death.failures, &death.exit),
         _ => return None,
     };
-    (ends >= threshold).then(|| format!("its process ended {ends} times in a row, last with {exit}"))
+    (ends >= threshold)
+        .then(|| format!("its process ended {ends} times in a row, last with {exit}"))
 }
 
 /// Rule 9: begins, with the first lost member that is still wanted.
@@ -102,7 +141,12 @@ pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
     }
     let mut reported = None;
     for lost in evidence(facts) {
-        let Evidence { slot, member, ref what, replace } = lost;
+        let Evidence {
+            slot,
+            member,
+            ref what,
+            replace,
+        } = lost;
         // What is surplus is removed by scaling down; what is a learner, by the leftovers rule.
         let voter = facts.voters.contains(&member);
         if slot.0 >= facts.desired.replicas || !voter {
@@ -118,7 +162,10 @@ pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
             continue;
         }
         if let Err(refusal) = pass(REMOVE_VOTER, facts, member, verdicts) {
-            let message = format!("Member {member} in slot {slot} is lost: {what}. {}", refusal.message);
+            let message = format!(
+                "Member {member} in slot {slot} is lost: {what}. {}",
+                refusal.message
+            );
             return Decision::Wait(note(refusal.reason, message));
         }
         return Decision::Act(Step::WriteIntent(Operation {
@@ -127,7 +174,11 @@ pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
             kind: OperationKind::Replace(Replace {
                 old_member: member,
                 old_life: facts.life(slot).map(|life| life.uid.clone()),
-                old_volume: facts.volume(slot).ok().flatten().map(|volume| volume.uid.clone()),
+                old_volume: facts
+                    .volume(slot)
+                    .ok()
+                    .flatten()
+                    .map(|volume| volume.uid.clone()),
                 evidence: what.clone(),
                 newcomer: scale_up::newcomer_in(facts, slot),
                 abort: None,
@@ -166,19 +217,33 @@ fn remove(
     verdicts: &mut Vec<Verdict>,
 ) -> Decision {
     let member = replace.old_member;
-    let lost = evidence(facts).into_iter().any(|lost| lost.member == member && lost.replace);
+    let lost = evidence(facts)
+        .into_iter()
+        .any(|lost| lost.member == member && lost.replace);
     if !lost && facts.observed.volumes.known().is_some() {
         let id = operation.id.clone();
         let outcome = Outcome::Aborted;
-        return Decision::Act(Step::ClearIntent { id, outcome, backoff: None });
+        return Decision::Act(Step::ClearIntent {
+            id,
+            outcome,
+            backoff: None,
+        });
     }
     if !lost {
         let message = format!("Whether member {member} is lost could not be read.");
         return Decision::Wait(note(Reason::Unreachable, message));
     }
-    let is_learner = facts.member(member).is_some_and(|member| member.role == Role::Learner);
-    let gate = if is_learner { REMOVE_LEARNER } else { REMOVE_VOTER };
-    let expected = facts.membership.map_or(0, |membership| membership.config_index);
+    let is_learner = facts
+        .member(member)
+        .is_some_and(|member| member.role == Role::Learner);
+    let gate = if is_learner {
+        REMOVE_LEARNER
+    } else {
+        REMOVE_VOTER
+    };
+    let expected = facts
+        .membership
+        .map_or(0, |membership| membership.config_index);
     match pass(gate, facts, member, verdicts) {
         Ok(()) => Decision::Act(Step::MemberRemove { member, expected }),
         Err(note) => Decision::Wait(note),

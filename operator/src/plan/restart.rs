@@ -13,16 +13,23 @@ const PAUSE_MS: i64 = 1_000;
 const PAUSE_MS_MAX: i64 = 30_000;
 
 pub(super) fn decide(facts: &Facts, _: &mut Vec<Verdict>) -> Decision {
-    let Seen::Known(slots) = &facts.observed.slots else { return Decision::Pass };
+    let Seen::Known(slots) = &facts.observed.slots else {
+        return Decision::Pass;
+    };
     let count = slots.count.unwrap_or(0);
     let mut waiting = None;
     for (slot, life) in slots.lives.range(..Slot(count)) {
-        let LifeState::Dead(death) = &life.state else { continue };
+        let LifeState::Dead(death) = &life.state else {
+            continue;
+        };
         if !runs_on_its_own(facts, *slot) {
             continue;
         }
         if facts.observed.now >= death.since.plus(pause_ms(death)) {
-            return Decision::Act(Step::RestartSlot { slot: *slot, uid: life.uid.clone() });
+            return Decision::Act(Step::RestartSlot {
+                slot: *slot,
+                uid: life.uid.clone(),
+            });
         }
         waiting.get_or_insert_with(|| ended(*slot, life, death));
     }
@@ -46,14 +53,20 @@ fn pause_ms(death: &Death) -> i64 {
     match death.failures {
         _ if death.data_refused => PAUSE_MS_MAX,
         0 | 1 => 0,
-        failures => PAUSE_MS.saturating_mul(1 << (failures - 2).min(10)).min(PAUSE_MS_MAX),
+        failures => PAUSE_MS
+            .saturating_mul(1 << (failures - 2).min(10))
+            .min(PAUSE_MS_MAX),
     }
 }
 
 /// The slot's volume was made for this slot of this cluster, and its member is or is to be one.
 fn runs_on_its_own(facts: &Facts, slot: Slot) -> bool {
-    let Ok(Some(volume)) = facts.volume(slot) else { return false };
-    let Some(stamp) = &volume.stamp else { return false };
+    let Ok(Some(volume)) = facts.volume(slot) else {
+        return false;
+    };
+    let Some(stamp) = &volume.stamp else {
+        return false;
+    };
     let ours = Some(stamp.cluster_uuid) == facts.cluster() && stamp.slot == slot;
     let arrives = facts
         .operation()

@@ -15,7 +15,11 @@ const TRANSFER_AGAIN_MS: i64 = 10_000;
 /// Rule 12: begins, when there are more voters than wanted.
 pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
     let wanted = usize::try_from(facts.desired.replicas).unwrap_or(usize::MAX);
-    if facts.voters.len() > wanted { begin(facts, verdicts) } else { Decision::Pass }
+    if facts.voters.len() > wanted {
+        begin(facts, verdicts)
+    } else {
+        Decision::Pass
+    }
 }
 
 /// Rule 12: begins, when the size is right and a member lives above it; growth goes first.
@@ -27,7 +31,9 @@ fn begin(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
     if !facts.observed.record.is_bootstrapped() || facts.operation().is_some() {
         return Decision::Pass;
     }
-    let Some((slot, victim)) = choose(facts) else { return Decision::Pass };
+    let Some((slot, victim)) = choose(facts) else {
+        return Decision::Pass;
+    };
     if let Err(note) = pass(CHOOSE_VICTIM, facts, victim, verdicts) {
         return Decision::Wait(note);
     }
@@ -40,7 +46,11 @@ fn begin(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
             slot,
             victim,
             life: facts.life(slot).map(|life| life.uid.clone()),
-            volume: facts.volume(slot).ok().flatten().map(|volume| volume.uid.clone()),
+            volume: facts
+                .volume(slot)
+                .ok()
+                .flatten()
+                .map(|volume| volume.uid.clone()),
             transfer: None,
         }),
     }))
@@ -48,7 +58,10 @@ fn begin(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
 
 /// Voters in slots that are no longer wanted.
 fn surplus<'a>(facts: &'a Facts) -> impl Iterator<Item = (Slot, MemberId)> + 'a {
-    let members = facts.membership.into_iter().flat_map(|membership| &membership.members);
+    let members = facts
+        .membership
+        .into_iter()
+        .flat_map(|membership| &membership.members);
     let voters = members.filter(|(_, member)| member.role == Role::Voter);
     voters
         .filter_map(|(id, member)| Some((member.slot?, *id)))
@@ -88,7 +101,11 @@ pub(super) fn go_on(
 
 fn end(operation: &Operation, outcome: Outcome) -> Decision {
     let id = operation.id.clone();
-    Decision::Act(Step::ClearIntent { id, outcome, backoff: None })
+    Decision::Act(Step::ClearIntent {
+        id,
+        outcome,
+        backoff: None,
+    })
 }
 
 /// Rows 2 to 4: leadership moves off the surplus, the gate holds, the victim is removed.
@@ -106,9 +123,14 @@ fn remove(
     if let Some(decision) = transfer(facts, operation, down) {
         return decision;
     }
-    let expected = facts.membership.map_or(0, |membership| membership.config_index);
+    let expected = facts
+        .membership
+        .map_or(0, |membership| membership.config_index);
     match pass(REMOVE_VOTER, facts, down.victim, verdicts) {
-        Ok(()) => Decision::Act(Step::MemberRemove { member: down.victim, expected }),
+        Ok(()) => Decision::Act(Step::MemberRemove {
+            member: down.victim,
+            expected,
+        }),
         Err(note) => give_way(facts, operation, down, note),
     }
 }
@@ -117,10 +139,11 @@ fn remove(
 /// this intent must not stand in the way; nothing was changed yet.
 fn give_way(facts: &Facts, operation: &Operation, down: &ScaleDown, note: Note) -> Decision {
     let other = choose(facts).filter(|(_, id)| *id != down.victim);
-    let better = other.is_some_and(|(_, id)| pass(CHOOSE_VICTIM, facts, id, &mut Vec::new()).is_ok());
-    let repairable = evidence(facts).iter().any(|evidence| {
-        evidence.replace && evidence.slot.0 < facts.desired.replicas
-    });
+    let better =
+        other.is_some_and(|(_, id)| pass(CHOOSE_VICTIM, facts, id, &mut Vec::new()).is_ok());
+    let repairable = evidence(facts)
+        .iter()
+        .any(|evidence| evidence.replace && evidence.slot.0 < facts.desired.replicas);
     if note.reason == Reason::WouldLoseQuorum && (better || repairable) {
         return end(operation, Outcome::Aborted);
     }
@@ -133,7 +156,9 @@ fn transfer(facts: &Facts, operation: &Operation, down: &ScaleDown) -> Option<De
     let membership = facts.membership?;
     let leader = membership.leader?;
     let leads = facts.member(leader)?;
-    let leaves = leads.slot.is_some_and(|slot| slot.0 >= facts.desired.replicas);
+    let leaves = leads
+        .slot
+        .is_some_and(|slot| slot.0 >= facts.desired.replicas);
     let stays = |id: &&MemberId| {
         let slot = facts.member(**id).and_then(|member| member.slot);
         **id != leader && slot.is_some_and(|slot| slot.0 < facts.desired.replicas)
@@ -144,7 +169,9 @@ fn transfer(facts: &Facts, operation: &Operation, down: &ScaleDown) -> Option<De
     let to = *facts.healthy.iter().find(stays)?;
     let now = facts.observed.now;
     let required = facts.voters.len() == 2;
-    let attempt = down.transfer.filter(|attempt| attempt.term == membership.term);
+    let attempt = down
+        .transfer
+        .filter(|attempt| attempt.term == membership.term);
     match attempt {
         Some(attempt) if now < attempt.at.plus(TRANSFER_MS) => {
             Some(Decision::Act(Step::TransferLeader { from: leader, to }))
@@ -153,7 +180,10 @@ fn transfer(facts: &Facts, operation: &Operation, down: &ScaleDown) -> Option<De
         _ => {
             let mut operation = operation.clone();
             if let OperationKind::ScaleDown(down) = &mut operation.kind {
-                down.transfer = Some(TransferAttempt { term: membership.term, at: now });
+                down.transfer = Some(TransferAttempt {
+                    term: membership.term,
+                    at: now,
+                });
             }
             Some(Decision::Act(Step::WriteIntent(operation)))
         }

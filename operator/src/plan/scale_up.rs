@@ -50,7 +50,10 @@ pub(super) fn newcomer_in(facts: &Facts, slot: Slot) -> Newcomer {
         slot,
         member: facts.observed.entropy.member_id,
         incarnation: facts.next_incarnation(slot),
-        deadline: facts.observed.now.plus(facts.desired.repair.learner_deadline_ms),
+        deadline: facts
+            .observed
+            .now
+            .plus(facts.desired.repair.learner_deadline_ms),
         directory: None,
     }
 }

@@ -216,7 +216,13 @@ impl Step {
 /// The owner of a volume that a stamp names, for messages.
 impl fmt::Display for crate::observed::Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Stamp { cluster_uuid: _, owner_uid: _, slot, member, incarnation } = self;
+        let Stamp {
+            cluster_uuid: _,
+            owner_uid: _,
+            slot,
+            member,
+            incarnation,
+        } = self;
         write!(f, "slot={slot} member={member} incarnation={incarnation}")
     }
 }

@@ -25,11 +25,17 @@ pub(super) fn fresh(
     let volume = match facts.volume(slot) {
         Ok(volume) => volume,
         Err(why) => {
-            return Decision::Wait(note(reason, format!("The volumes could not be read: {why}.")));
+            return Decision::Wait(note(
+                reason,
+                format!("The volumes could not be read: {why}."),
+            ));
         }
     };
     match volume {
-        None => Decision::Act(Step::EnsureVolume { stamp: wanted, adopt: None }),
+        None => Decision::Act(Step::EnsureVolume {
+            stamp: wanted,
+            adopt: None,
+        }),
         Some(volume) if volume.deleting => release(facts, slot, volume, reason),
         Some(volume) if volume.stamp.as_ref() == Some(&wanted) => mounted(facts, slot, volume),
         Some(volume) => displace(facts, wanted, volume, condemned),
@@ -44,23 +50,32 @@ fn release(facts: &Facts, slot: Slot, volume: &VolumeView, reason: Reason) -> De
                 && life.state != LifeState::Stopping
                 && life.volume.as_ref() == Some(&volume.uid) =>
         {
-            Decision::Act(Step::StopSlot { slot, uid: life.uid.clone() })
+            Decision::Act(Step::StopSlot {
+                slot,
+                uid: life.uid.clone(),
+            })
         }
-        _ => {
-            Decision::Wait(note(reason, format!("The volume of slot {slot} is being deleted.")))
-        }
+        _ => Decision::Wait(note(
+            reason,
+            format!("The volume of slot {slot} is being deleted."),
+        )),
     }
 }
 
 /// The right volume is there; a life that began without it must begin again.
 fn mounted(facts: &Facts, slot: Slot, volume: &VolumeView) -> Decision {
-    let Some(life) = facts.life(slot) else { return Decision::Pass };
+    let Some(life) = facts.life(slot) else {
+        return Decision::Pass;
+    };
     let elsewhere = life.volume.as_ref().is_some_and(|held| *held != volume.uid);
     // kubernetes/kubernetes#74374: a pod that was created while its claim went stays pending.
     let orphaned = life.state == LifeState::Pending(Pending::VolumeMissing);
     let leaving = matches!(life.state, LifeState::Stopping | LifeState::Dead(_));
     if (elsewhere || orphaned) && !leaving {
-        return Decision::Act(Step::StopSlot { slot, uid: life.uid.clone() });
+        return Decision::Act(Step::StopSlot {
+            slot,
+            uid: life.uid.clone(),
+        });
     }
     Decision::Pass
 }
@@ -77,9 +92,14 @@ fn displace(
         if condemned == Some(&uid) {
             return Decision::Act(Step::DeleteVolume { slot, uid });
         }
-        let on_it = facts.life(slot).is_some_and(|life| life.volume.as_ref() == Some(&uid));
+        let on_it = facts
+            .life(slot)
+            .is_some_and(|life| life.volume.as_ref() == Some(&uid));
         if on_it && facts.node(slot) == Some(&NodeState::Unjoined) {
-            return Decision::Act(Step::EnsureVolume { stamp: wanted, adopt: Some(uid) });
+            return Decision::Act(Step::EnsureVolume {
+                stamp: wanted,
+                adopt: Some(uid),
+            });
         }
         return Decision::Wait(note(
             Reason::StaleVolume,
@@ -89,7 +109,11 @@ fn displace(
             ),
         ));
     };
-    let home = facts.volume(stamp.slot).ok().flatten().and_then(|home| home.stamp.as_ref());
+    let home = facts
+        .volume(stamp.slot)
+        .ok()
+        .flatten()
+        .and_then(|home| home.stamp.as_ref());
     let is_copy = stamp.slot != slot && home.is_some_and(|home| home.member == stamp.member);
     if facts.member(stamp.member).is_some() && !is_copy {
         return Decision::Wait(note(
@@ -105,7 +129,10 @@ fn displace(
         && stamp.slot == slot
         && condemned != Some(&uid);
     if is_kept {
-        return Decision::Act(Step::EnsureVolume { stamp: wanted, adopt: Some(uid) });
+        return Decision::Act(Step::EnsureVolume {
+            stamp: wanted,
+            adopt: Some(uid),
+        });
     }
     Decision::Act(Step::DeleteVolume { slot, uid })
 }

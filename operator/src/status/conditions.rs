@@ -1,0 +1,441 @@
+//! The thirteen conditions, derived from values, each with a reason and a sentence.
+//!
+//! `True` is good, except for Progressing, Degraded, Paused and ClusterIDMismatch.
+//! `lastTransitionTime` moves only when `status` flips. All are present from the first write on.
+
+use super::{Inputs, now, quorum_state};
+use crate::crd::{ConditionStatus, KvClusterStatus};
+use crate::observed::{Observed, Seen};
+use crate::plan::{Conflict, Facts, Note, Reason, conflict, quorum};
+use crate::record::OperationKind;
+
+/// One condition before it gets its times.
+struct Finding {
+    type_: &'static str,
+    status: &'static str,
+    reason: &'static str,
+    message: String,
+}
+
+fn finding(
+    type_: &'static str,
+    status: &'static str,
+    reason: &'static str,
+    message: impl Into<String>,
+) -> Finding {
+    Finding {
+        type_,
+        status,
+        reason,
+        message: message.into(),
+    }
+}
+
+fn truth(value: bool) -> &'static str {
+    if value { "True" } else { "False" }
+}
+
+/// The conditions after a pass, by type.
+pub(super) fn render(
+    facts: &Facts,
+    inputs: &Inputs,
+    previous: &KvClusterStatus,
+) -> Vec<ConditionStatus> {
+    let findings = vec![
+        available(facts, inputs),
+        progressing(facts, inputs),
+        degraded(facts, inputs),
+        quorum_healthy(facts),
+        members_ready(facts, inputs),
+        bootstrapped(inputs),
+        scale_complete(facts, inputs),
+        version_up_to_date(facts, inputs),
+        tls_ready(inputs),
+        storage_ready(facts, inputs),
+        backup_ready(inputs),
+        cluster_id_mismatch(facts),
+        paused(inputs),
+    ];
+    finish(findings, inputs.observed, previous)
+}
+
+/// The conditions of a resource that was never valid: unknown, but for the reason.
+pub(super) fn render_invalid(
+    observed: &Observed,
+    invalid: &str,
+    previous: &KvClusterStatus,
+) -> Vec<ConditionStatus> {
+    let unknown = |type_| finding(type_, "Unknown", "InvalidSpec", "The spec is not valid.");
+    let mut findings: Vec<Finding> = TYPES.iter().map(|type_| unknown(*type_)).collect();
+    for finding in &mut findings {
+        if finding.type_ == "Degraded" {
+            finding.status = "True";
+            finding.message = invalid.to_owned();
+        }
+    }
+    finish(findings, observed, previous)
+}
+
+/// The types of all conditions.
+const TYPES: [&str; 13] = [
+    "Available",
+    "Progressing",
+    "Degraded",
+    "QuorumHealthy",
+    "MembersReady",
+    "Bootstrapped",
+    "ScaleOperationComplete",
+    "VersionUpToDate",
+    "TLSReady",
+    "StorageReady",
+    "BackupReady",
+    "ClusterIDMismatch",
+    "Paused",
+];
+
+/// Adds the times and sorts by type.
+fn finish(
+    findings: Vec<Finding>,
+    observed: &Observed,
+    previous: &KvClusterStatus,
+) -> Vec<ConditionStatus> {
+    let mut conditions: Vec<ConditionStatus> = findings
+        .into_iter()
+        .map(|finding| {
+            let last = previous
+                .conditions
+                .iter()
+                .find(|last| last.type_ == finding.type_);
+            let unchanged = last.filter(|last| last.status == finding.status);
+            ConditionStatus {
+                type_: finding.type_.to_owned(),
+                status: finding.status.to_owned(),
+                reason: finding.reason.to_owned(),
+                message: finding.message.chars().take(2048).collect(),
+                last_transition_time: unchanged
+                    .map_or_else(|| now(observed), |last| last.last_transition_time.clone()),
+                observed_generation: Some(observed.object.generation),
+            }
+        })
+        .collect();
+    conditions.sort_by(|left, right| left.type_.cmp(&right.type_));
+    conditions
+}
+
+fn noted<'a>(inputs: &Inputs<'a>, reasons: &[Reason]) -> Option<&'a Note> {
+    inputs
+        .plan
+        .notes
+        .iter()
+        .find(|note| reasons.contains(&note.reason))
+}
+
+fn available(facts: &Facts, inputs: &Inputs) -> Finding {
+    let type_ = "Available";
+    if let Some(note) = noted(inputs, &[Reason::Hibernated]) {
+        return finding(type_, "False", "Hibernated", note.message.clone());
+    }
+    match quorum_state(facts) {
+        "True" => finding(type_, "True", "Serving", "A quorum of the members serves."),
+        "False" => finding(type_, "False", "NoQuorum", quorum_words(facts)),
+        _ if !inputs.record.is_bootstrapped() => finding(
+            type_,
+            "False",
+            "NoQuorum",
+            "The cluster does not exist yet.",
+        ),
+        _ => finding(type_, "Unknown", "Unknown", unknown_words(facts)),
+    }
+}
+
+fn quorum_words(facts: &Facts) -> String {
+    let (alive, voters) = (facts.healthy.len(), facts.voters.len());
+    format!(
+        "{alive} of {voters} voters are healthy and {} are needed.",
+        quorum(voters)
+    )
+}
+
+fn unknown_words(facts: &Facts) -> String {
+    format!(
+        "The membership could not be read: {}.",
+        facts.membership_problem
+    )
+}
+
+fn quorum_healthy(facts: &Facts) -> Finding {
+    let type_ = "QuorumHealthy";
+    match quorum_state(facts) {
+        "True" => finding(type_, "True", "QuorumPresent", quorum_words(facts)),
+        "False" => finding(type_, "False", "QuorumLost", quorum_words(facts)),
+        _ => finding(type_, "Unknown", "Unreachable", unknown_words(facts)),
+    }
+}
+
+fn progressing(facts: &Facts, inputs: &Inputs) -> Finding {
+    let type_ = "Progressing";
+    let waits = |note: &&Note| {
+        !note.reason.is_refusal() && !matches!(note.reason, Reason::Paused | Reason::Hibernated)
+    };
+    let waiting = inputs.plan.notes.iter().find(waits);
+    if inputs.plan.step.is_none() && waiting.is_none() {
+        return finding(type_, "False", "Idle", "Nothing is being done.");
+    }
+    let reason = match inputs
+        .record
+        .operation
+        .as_ref()
+        .map(|operation| &operation.kind)
+    {
+        _ if !inputs.record.is_bootstrapped() => "Bootstrapping",
+        Some(OperationKind::ScaleUp(_) | OperationKind::ScaleDown(_)) => "Scaling",
+        Some(OperationKind::Replace(_)) => "Repairing",
+        Some(OperationKind::Hibernate(_)) => "Hibernating",
+        None if facts.voters_in_range() != inputs.desired.replicas => "Scaling",
+        None => "Repairing",
+    };
+    let message = match (inputs.failure, &inputs.plan.step, waiting) {
+        (Some(failure), Some(step), _) => {
+            format!(
+                "The step {} failed: {failure}. It is planned again.",
+                step.name()
+            )
+        }
+        (_, Some(step), _) => format!("Rule {}: step {}.", inputs.plan.rule, step.name()),
+        (_, None, Some(note)) => note.message.clone(),
+        (_, None, None) => String::new(),
+    };
+    finding(type_, "True", reason, message)
+}
+
+fn degraded(facts: &Facts, inputs: &Inputs) -> Finding {
+    let type_ = "Degraded";
+    if let Some(invalid) = inputs.invalid {
+        let message = format!("{invalid}\nThe cluster goes on with the last valid spec.");
+        return finding(type_, "True", "InvalidSpec", message);
+    }
+    let blocked = [
+        Reason::WouldLoseQuorum,
+        Reason::LearnerStuck,
+        Reason::MemberLost,
+    ];
+    if let Some(note) = noted(inputs, &blocked) {
+        return finding(type_, "True", note.reason.name(), note.message.clone());
+    }
+    let foreign = facts.membership.and_then(|membership| {
+        membership
+            .members
+            .iter()
+            .find(|(_, member)| member.slot.is_none())
+    });
+    if let Some((id, _)) = foreign {
+        let message = format!(
+            "Member {id} has an address that is none of this cluster's slots; somebody else added it. \
+             Remove it with `quorate member remove {id}`."
+        );
+        return finding(type_, "True", "ForeignChange", message);
+    }
+    if facts.membership.is_none() {
+        return finding(type_, "Unknown", "Unreachable", unknown_words(facts));
+    }
+    let (alive, voters) = (facts.healthy.len(), facts.voters.len());
+    let wanted = usize::try_from(inputs.desired.replicas).unwrap_or(usize::MAX);
+    if alive < voters {
+        return finding(type_, "True", "MemberDown", quorum_words(facts));
+    }
+    if voters < wanted {
+        let message = format!("{voters} voters of {wanted} wanted.");
+        return finding(type_, "True", "ReducedTolerance", message);
+    }
+    if voters == 2 {
+        let message = "Two voters tolerate no failure. Use 1 or 3 members.";
+        return finding(type_, "True", "NoRedundancy", message);
+    }
+    if voters.is_multiple_of(2) {
+        let message = format!(
+            "{voters} voters tolerate no more failures than {}.",
+            voters - 1
+        );
+        return finding(type_, "True", "ReducedTolerance", message);
+    }
+    finding(
+        type_,
+        "False",
+        "FullTolerance",
+        format!("All {voters} voters are healthy."),
+    )
+}
+
+fn members_ready(facts: &Facts, inputs: &Inputs) -> Finding {
+    let type_ = "MembersReady";
+    let troubles = [
+        Reason::CrashLooping,
+        Reason::MemberLost,
+        Reason::StaleVolume,
+    ];
+    if let Some(note) = noted(inputs, &troubles) {
+        return finding(type_, "False", note.reason.name(), note.message.clone());
+    }
+    if facts.membership.is_none() {
+        return finding(type_, "Unknown", "Unreachable", unknown_words(facts));
+    }
+    if let Some(learner) = facts.learners.first() {
+        let message = format!("Member {learner} is a learner.");
+        return finding(type_, "False", "Learner", message);
+    }
+    let unready = facts.voters.iter().find(|id| {
+        let slot = facts.member(**id).and_then(|member| member.slot);
+        let node = slot
+            .and_then(|slot| inputs.observed.nodes.get(&slot))
+            .and_then(Seen::known);
+        !facts.healthy.contains(id) || !node.is_some_and(|node| node.ready)
+    });
+    match unready {
+        Some(id) => finding(
+            type_,
+            "False",
+            "NotReady",
+            format!("Member {id} is not ready."),
+        ),
+        None => finding(type_, "True", "AllReady", "Every voter is ready."),
+    }
+}
+
+fn bootstrapped(inputs: &Inputs) -> Finding {
+    let type_ = "Bootstrapped";
+    if inputs.record.is_bootstrapped() {
+        return finding(type_, "True", "Done", "The cluster exists.");
+    }
+    let reasons = [Reason::BootstrapLost, Reason::AdoptionRequired];
+    match noted(inputs, &reasons) {
+        Some(note) => finding(type_, "False", note.reason.name(), note.message.clone()),
+        None => finding(type_, "False", "Waiting", "The first member is on its way."),
+    }
+}
+
+fn scale_complete(facts: &Facts, inputs: &Inputs) -> Finding {
+    let type_ = "ScaleOperationComplete";
+    let wanted = inputs.desired.replicas;
+    let stuck = [Reason::LearnerStuck, Reason::WouldLoseQuorum];
+    if let Some(note) = noted(inputs, &stuck) {
+        return finding(type_, "False", note.reason.name(), note.message.clone());
+    }
+    if facts.membership.is_none() {
+        return finding(type_, "Unknown", "Unreachable", unknown_words(facts));
+    }
+    let voters = u32::try_from(facts.voters.len()).unwrap_or(u32::MAX);
+    let complete = voters == wanted && inputs.record.operation.is_none();
+    let message = format!("{voters} voters, {wanted} wanted.");
+    match complete {
+        true => finding(type_, "True", "Complete", message),
+        false if voters > wanted => finding(type_, "False", "ScalingDown", message),
+        false => finding(type_, "False", "ScalingUp", message),
+    }
+}
+
+fn version_up_to_date(facts: &Facts, inputs: &Inputs) -> Finding {
+    let type_ = "VersionUpToDate";
+    let target = &inputs.desired.version;
+    let mut asked = 0;
+    for (slot, node) in &inputs.observed.nodes {
+        let Seen::Known(node) = node else { continue };
+        asked += 1;
+        if node.version != *target {
+            let message = format!("Slot {slot} runs {}, {target} is wanted.", node.version);
+            return finding(type_, "False", "RollingOut", message);
+        }
+    }
+    if asked == 0 || facts.membership.is_none() {
+        return finding(type_, "Unknown", "Unreachable", "No member could be asked.");
+    }
+    finding(
+        type_,
+        "True",
+        "UpToDate",
+        format!("Every member that answers runs {target}."),
+    )
+}
+
+/// The security in force is reported by the platform that renders it; without one, nothing is claimed.
+fn tls_ready(inputs: &Inputs) -> Finding {
+    let type_ = "TLSReady";
+    match (inputs.desired.tls_peer, inputs.desired.tls_client) {
+        (false, false) => finding(
+            type_,
+            "True",
+            "Disabled",
+            "The spec asks for no encryption.",
+        ),
+        _ => finding(
+            type_,
+            "Unknown",
+            "Unknown",
+            "The negotiated security was not read.",
+        ),
+    }
+}
+
+fn storage_ready(facts: &Facts, inputs: &Inputs) -> Finding {
+    let type_ = "StorageReady";
+    if let Some(note) = noted(inputs, &[Reason::StaleVolume]) {
+        return finding(type_, "False", "StaleVolume", note.message.clone());
+    }
+    if let Seen::Unknown(why) = &inputs.observed.volumes {
+        let message = format!("The volumes could not be read: {why}.");
+        return finding(type_, "Unknown", "Unreachable", message);
+    }
+    let members = facts
+        .membership
+        .iter()
+        .flat_map(|membership| &membership.members);
+    let mut slots = members.filter_map(|(id, member)| Some((*id, member.slot?)));
+    let wrong = slots.find(|(id, slot)| {
+        let volume = facts.volume(*slot).ok().flatten();
+        let stamp = volume.and_then(|volume| volume.stamp.as_ref());
+        stamp.is_none_or(|stamp| stamp.member != *id)
+    });
+    match wrong {
+        Some((id, slot)) => {
+            let message = format!("Slot {slot} has no volume of member {id}.");
+            finding(type_, "False", "StaleVolume", message)
+        }
+        None => finding(type_, "True", "Ready", "Every member has its volume."),
+    }
+}
+
+fn backup_ready(inputs: &Inputs) -> Finding {
+    let type_ = "BackupReady";
+    if inputs.desired.backup {
+        return finding(type_, "Unknown", "Unknown", "No backup was looked for.");
+    }
+    finding(type_, "True", "NotConfigured", "No backups are scheduled.")
+}
+
+fn cluster_id_mismatch(facts: &Facts) -> Finding {
+    let type_ = "ClusterIDMismatch";
+    match conflict(facts) {
+        Some(Conflict {
+            reason: Reason::ClusterIdMismatch | Reason::StaleVolume,
+            message,
+        }) => finding(type_, "True", "Mismatch", message),
+        _ => finding(
+            type_,
+            "False",
+            "Consistent",
+            "Members and volumes are of this cluster.",
+        ),
+    }
+}
+
+fn paused(inputs: &Inputs) -> Finding {
+    let reason = if inputs.desired.paused {
+        "PausedBySpec"
+    } else {
+        "NotPaused"
+    };
+    let message = match inputs.desired.paused {
+        true => "Nothing is done while spec.paused is true. Set it to false to go on.",
+        false => "The cluster is looked after.",
+    };
+    finding("Paused", truth(inputs.desired.paused), reason, message)
+}

@@ -1,0 +1,226 @@
+//! What a user sees: values go in, a whole status comes out, once, at the end of a pass.
+//!
+//! PURE. Nothing is claimed that this pass did not read (I10): what could not be read is `Unknown`,
+//! with the reason. Numbers that move all the time are rounded, so that a quiet cluster has a quiet
+//! status (H55). Must not know: who writes it where.
+
+mod conditions;
+mod members;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::crd::{
+    KvCluster, KvClusterStatus, LeaderStatus, QuorumStatus, StorageStatus, VersionStatus,
+};
+use crate::desired::Desired;
+use crate::ledger::time;
+use crate::observed::Observed;
+use crate::plan::{Facts, Plan, Reason, quorum};
+use crate::quantity::show_bytes;
+use crate::record::{OperationKind, Record};
+
+/// Everything a status is made of.
+pub struct Inputs<'a> {
+    /// The resource, with its stored status.
+    pub resource: &'a KvCluster,
+    /// What was asked for: the last valid spec.
+    pub desired: &'a Desired,
+    /// What this pass saw.
+    pub observed: &'a Observed,
+    /// The record after this pass's step.
+    pub record: &'a Record,
+    /// What was decided.
+    pub plan: &'a Plan,
+    /// Why the newest spec is not the one in force.
+    pub invalid: Option<&'a str>,
+    /// Why the step failed, if it did.
+    pub failure: Option<&'a str>,
+}
+
+/// The status after a pass.
+#[must_use]
+pub fn render(inputs: &Inputs) -> KvClusterStatus {
+    let facts = Facts::new(inputs.desired, inputs.observed);
+    let previous = inputs.resource.status.clone().unwrap_or_default();
+    let mut status = previous.clone();
+    status.observed_generation = Some(inputs.observed.object.generation);
+    status.members = members::rows(&facts, inputs, &previous);
+    status.quorum = Some(quorum_status(&facts, inputs.observed, &previous));
+    status.leader = facts
+        .membership
+        .and_then(|membership| membership.leader)
+        .map(|leader| {
+            let slot = facts.member(leader).and_then(|member| member.slot);
+            let label = slot
+                .and_then(|slot| facts.life(slot))
+                .map(|life| life.label.clone());
+            LeaderStatus {
+                member_id: leader.to_hex(),
+                pod: label.unwrap_or_default(),
+            }
+        });
+    if facts.membership.is_some() {
+        let voters = i32::try_from(facts.voters.len()).unwrap_or(i32::MAX);
+        status.replicas = Some(voters);
+        let voter = |row: &&crate::crd::MemberStatus| row.role == "Voter";
+        let ready = status
+            .members
+            .iter()
+            .filter(voter)
+            .filter(|row| row.ready)
+            .count();
+        let target =
+            |row: &&crate::crd::MemberStatus| row.version.as_ref() == Some(&inputs.desired.version);
+        let updated = status.members.iter().filter(voter).filter(target).count();
+        status.ready_replicas = i32::try_from(ready).ok();
+        status.updated_replicas = i32::try_from(updated).ok();
+        let sizes = facts
+            .membership
+            .iter()
+            .flat_map(|membership| membership.members.values());
+        let largest = sizes.map(|member| member.db_size_bytes).max().unwrap_or(0);
+        // Whole mebibytes: a byte more is no news.
+        status.db_size = Some(show_bytes(largest.div_ceil(1 << 20) << 20));
+    } else {
+        // Who is ready cannot be known without the members; the size is the last known one.
+        status.ready_replicas = Some(0);
+    }
+    status.ready = Some(format!(
+        "{}/{}",
+        status.ready_replicas.unwrap_or(0),
+        status.replicas.unwrap_or(0)
+    ));
+    status.version = Some(version(inputs, &previous, &status));
+    status.storage = Some(storage(inputs));
+    status.conditions = conditions::render(&facts, inputs, &previous);
+    status.phase = Some(phase(&facts, inputs).to_owned());
+    inputs.record.write_to(&mut status);
+    if let Some(operation) = &mut status.operation {
+        operation.message = inputs.plan.notes.first().map(|note| note.message.clone());
+    }
+    status
+}
+
+/// The status of a resource that was never valid: it says so, and keeps everything else.
+#[must_use]
+pub fn render_invalid(resource: &KvCluster, observed: &Observed, invalid: &str) -> KvClusterStatus {
+    let previous = resource.status.clone().unwrap_or_default();
+    let mut status = previous.clone();
+    status.observed_generation = Some(observed.object.generation);
+    status.phase = Some("Failed".to_owned());
+    status.conditions = conditions::render_invalid(observed, invalid, &previous);
+    observed.record.write_to(&mut status);
+    status
+}
+
+fn quorum_status(facts: &Facts, observed: &Observed, previous: &KvClusterStatus) -> QuorumStatus {
+    let last = previous.quorum.clone().unwrap_or_default();
+    let count = |number: usize| i32::try_from(number).ok();
+    let state = quorum_state(facts);
+    let since = if last.state == state {
+        last.since
+    } else {
+        None
+    };
+    let since = since.or_else(|| Some(now(observed)));
+    let Some(membership) = facts.membership else {
+        // The highest config index seen is kept: it unmasks stale answers later (H16).
+        return QuorumStatus {
+            state: state.to_owned(),
+            since,
+            healthy: None,
+            ..last
+        };
+    };
+    QuorumStatus {
+        voters: count(facts.voters.len()),
+        healthy: count(facts.healthy.len()),
+        needed: count(quorum(facts.voters.len())),
+        config_index: i64::try_from(membership.config_index).ok(),
+        term: i64::try_from(membership.term).ok(),
+        since,
+        state: state.to_owned(),
+    }
+}
+
+/// `True`, `False` or `Unknown`.
+fn quorum_state(facts: &Facts) -> &'static str {
+    match facts.membership {
+        None => "Unknown",
+        Some(_) if facts.healthy.len() >= quorum(facts.voters.len()) => "True",
+        Some(_) => "False",
+    }
+}
+
+fn now(observed: &Observed) -> Time {
+    time(observed.now)
+}
+
+fn version(inputs: &Inputs, previous: &KvClusterStatus, status: &KvClusterStatus) -> VersionStatus {
+    let running = status.members.iter().filter_map(|row| row.version.clone());
+    let parts = |text: &String| {
+        text.split(['.', '-'])
+            .map(|part| part.parse::<u64>().unwrap_or(0))
+            .collect::<Vec<_>>()
+    };
+    let last = previous.version.clone().unwrap_or_default();
+    VersionStatus {
+        current: running.min_by_key(parts).or(last.current),
+        target: Some(inputs.desired.version.clone()),
+        feature: last.feature,
+    }
+}
+
+fn storage(inputs: &Inputs) -> StorageStatus {
+    let volumes = inputs.observed.volumes.known();
+    let capacities = volumes.into_iter().flat_map(|volumes| volumes.values());
+    let smallest = capacities.filter_map(|volume| volume.capacity_bytes).min();
+    StorageStatus {
+        requested: Some(inputs.resource.spec.storage.size.clone()),
+        capacity: smallest.map(show_bytes),
+        resizing: false,
+    }
+}
+
+/// One word for people; nothing is decided by it.
+fn phase(facts: &Facts, inputs: &Inputs) -> &'static str {
+    let noted = |reason: Reason| inputs.plan.notes.iter().any(|note| note.reason == reason);
+    if inputs.observed.object.deleting {
+        return "Deleting";
+    }
+    if noted(Reason::BootstrapLost)
+        || noted(Reason::AdoptionRequired)
+        || noted(Reason::ClusterIdMismatch)
+        || (noted(Reason::StaleVolume) && !inputs.record.is_bootstrapped())
+    {
+        return "Failed";
+    }
+    if noted(Reason::Hibernated) {
+        return "Hibernated";
+    }
+    if inputs.desired.paused {
+        return "Paused";
+    }
+    if !inputs.record.is_bootstrapped() {
+        return if inputs.record.cluster_uuid.is_none() {
+            "Pending"
+        } else {
+            "Bootstrapping"
+        };
+    }
+    if quorum_state(facts) != "True" {
+        return "QuorumLost";
+    }
+    match inputs
+        .record
+        .operation
+        .as_ref()
+        .map(|operation| &operation.kind)
+    {
+        Some(OperationKind::ScaleUp(_) | OperationKind::ScaleDown(_)) => "Scaling",
+        Some(OperationKind::Replace(_)) => "Repairing",
+        Some(OperationKind::Hibernate(_)) => "Pending",
+        None if facts.voters_in_range() != inputs.desired.replicas => "Scaling",
+        None => "Running",
+    }
+}
