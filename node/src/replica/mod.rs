@@ -7,6 +7,8 @@ mod handle;
 pub mod ids;
 mod inbox;
 mod input;
+#[cfg(test)]
+pub(crate) mod solo;
 mod types;
 
 pub use crate::kv::Member;

@@ -16,6 +16,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus::IntGauge;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -46,18 +47,36 @@ pub(super) async fn serve<S>(context: Arc<Context>, io: S, stop: CancellationTok
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let connections = context.metrics.server.connections.clone();
-    connections.inc();
+    let _open = Open::new(context.metrics.server.connections.clone());
     let mut io = io;
     // Whoever is gone or silent is let go: there is nobody to tell.
-    if let Ok(Ok((protocol, read))) = tokio::time::timeout(HEAD_TIMEOUT, sniff(&mut io)).await {
+    let found = tokio::select! {
+        found = tokio::time::timeout(HEAD_TIMEOUT, sniff(&mut io)) => found,
+        () = stop.cancelled() => return,
+    };
+    if let Ok(Ok((protocol, read))) = found {
         let io = Rewound { read, inner: io };
         match protocol {
             Protocol::Http1 => http1(context, io, stop).await,
             Protocol::Http2 => http2(&context, io, stop).await,
         }
     }
-    connections.dec();
+}
+
+/// Counts a connection for as long as its task lives, however that ends.
+struct Open(IntGauge);
+
+impl Open {
+    fn new(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! Must not know: HTTP, gRPC.
 
-use super::grpc::Methods;
+use super::methods::Methods;
 use super::status::{self, Status};
 use crate::kv;
 use crate::metrics::{Metrics, RequestTimer};

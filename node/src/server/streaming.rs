@@ -5,7 +5,8 @@
 //! Must not know: what a message means, except for health.
 
 use super::context::Context;
-use super::grpc::{self, trailers};
+use super::frame::{decode, encode, read_message, trailers};
+use super::grpc::refuse;
 use super::handlers::health;
 use super::status::Status;
 use bytes::Bytes;
@@ -36,7 +37,7 @@ pub(super) async fn serve(
         return match health_watch(context, &head.headers, body, &mut respond).await {
             Ok(()) => Code::Ok,
             Err(status) => {
-                grpc::refuse(&mut respond, &status);
+                refuse(&mut respond, &status);
                 status.code
             }
         };
@@ -51,8 +52,8 @@ async fn health_watch(
     body: RecvStream,
     respond: &mut SendResponse<Bytes>,
 ) -> Result<(), Status> {
-    let message = grpc::read_message(body, headers, context.receive_bytes_max()).await?;
-    let request: tonic_health::pb::HealthCheckRequest = grpc::decode(message)?;
+    let message = read_message(body, headers, context.receive_bytes_max()).await?;
+    let request: tonic_health::pb::HealthCheckRequest = decode(message)?;
     let mut head = Response::new(());
     head.headers_mut().insert(
         header::CONTENT_TYPE,
@@ -66,7 +67,7 @@ async fn health_watch(
         let now = health::watched(context, &request.service);
         if told != Some(now.status) {
             told = Some(now.status);
-            if send(&mut stream, grpc::encode(&now)?).await.is_err() {
+            if send(&mut stream, encode(&now)?).await.is_err() {
                 return Ok(());
             }
         }
@@ -101,7 +102,7 @@ async fn reflection(
         Err(error) => {
             let text = format!("quorate: the descriptors are unreadable: {error}");
             let status = Status::new(Code::Internal, text);
-            grpc::refuse(&mut respond, &status);
+            refuse(&mut respond, &status);
             return status.code;
         }
     };

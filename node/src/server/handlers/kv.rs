@@ -7,7 +7,7 @@ use crate::kv::{self, Compact, Op, RangeRequest, Response, TxnOp, quota, validat
 use crate::metrics::RequestTimer;
 use crate::server::context::Context;
 use crate::server::status::{self, Status};
-use crate::server::{convert, grpc};
+use crate::server::{convert, frame};
 use bytes::Bytes;
 use quorate_api::etcdserverpb as pb;
 use std::sync::Arc;
@@ -238,7 +238,7 @@ async fn readable(context: &Context, request: &RangeRequest) -> Result<Arc<kv::R
 
 fn framed(mut header: pb::ResponseHeader, result: kv::RangeResult) -> Result<Bytes, Status> {
     header.revision = result.revision.0;
-    grpc::encode(&convert::range_result(result, Some(header)))
+    frame::encode(&convert::range_result(result, Some(header)))
 }
 
 /// Whether an answer may be so long that it must not be made on a thread that serves. Counting is

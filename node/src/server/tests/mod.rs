@@ -1,0 +1,112 @@
+//! The whole server over loopback, in front of a replica of one.
+
+mod grpc;
+mod http;
+
+use super::{Config, Running, serve};
+use crate::metrics::Metrics;
+use crate::replica::solo::{REQUEST_BYTES_MAX, Solo};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// A server and what stands behind it; stops when dropped.
+struct Served {
+    solo: Solo,
+    running: Running,
+    shutdown: CancellationToken,
+}
+
+impl Served {
+    fn start(solo: Solo) -> Self {
+        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let config = Config {
+            listen_client: vec![any_port],
+            listen_admin: Some(any_port),
+            name: "solo".to_owned(),
+            config_hash: "00".to_owned(),
+            max_request_bytes: REQUEST_BYTES_MAX,
+            max_txn_ops: 128,
+            max_concurrent_streams: u32::MAX,
+            quota_backend_bytes: Some(2 << 30),
+            contact_ms_max: 1000,
+            threads: 2,
+        };
+        let shutdown = CancellationToken::new();
+        let metrics = Arc::new(Metrics::default());
+        let running = serve(config, solo.handle.clone(), metrics, &shutdown).unwrap();
+        Self {
+            solo,
+            running,
+            shutdown,
+        }
+    }
+
+    fn joined() -> Self {
+        Self::start(Solo::joined())
+    }
+
+    fn unjoined() -> Self {
+        Self::start(Solo::unjoined())
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.running.client_addrs()[0]
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+#[test]
+fn a_port_in_use_is_refused_with_its_address() {
+    let served = Served::joined();
+    let shutdown = CancellationToken::new();
+    let config = Config {
+        listen_client: vec![served.address()],
+        listen_admin: None,
+        name: String::new(),
+        config_hash: String::new(),
+        max_request_bytes: 1,
+        max_txn_ops: 1,
+        max_concurrent_streams: 1,
+        quota_backend_bytes: None,
+        contact_ms_max: 1,
+        threads: 1,
+    };
+    let error = serve(
+        config,
+        served.solo.handle.clone(),
+        Arc::default(),
+        &shutdown,
+    )
+    .err();
+    let text = error.expect("the port is taken").to_string();
+    assert!(text.contains(&served.address().to_string()), "{text}");
+    assert!(text.contains("Choose a free address"), "{text}");
+}
+
+#[tokio::test]
+async fn a_stopped_server_ends_all_its_threads() {
+    let mut served = Served::joined();
+    // A connection that is open and idle does not hold the server up.
+    let _idle = tokio::net::TcpStream::connect(served.address())
+        .await
+        .unwrap();
+    let client = http::get(&served, "/version").await;
+    assert_eq!(client.status, 200);
+    served.shutdown.cancel();
+    let nothing = Running {
+        client_addrs: Vec::new(),
+        admin_addr: None,
+        stopped: Vec::new(),
+    };
+    let address = served.address();
+    std::mem::replace(&mut served.running, nothing)
+        .stopped()
+        .await;
+    assert!(tokio::net::TcpStream::connect(address).await.is_err());
+}
