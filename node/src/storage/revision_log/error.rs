@@ -67,6 +67,14 @@ pub enum Error {
         /// The segment.
         segment: u32,
     },
+    /// Background work could not be done, for lack of space perhaps. Nothing has changed.
+    #[error(
+        "revision log: background work gave up and changed nothing: {cause}; it is tried again"
+    )]
+    Aborted {
+        /// What happened.
+        cause: String,
+    },
     /// A chunk of a snapshot is not what its manifest says; ask for it again.
     #[error("snapshot chunk {number} refused: {what}; send it again")]
     ChunkRefused {

@@ -18,7 +18,7 @@ pub(super) const HEADER_BYTES: usize = 16;
 pub(super) const BODY_BYTES_MAX: usize = 256 << 20;
 
 /// Bytes of a put's body before key and value.
-const PUT_FIXED_BYTES: usize = 40;
+pub(super) const PUT_FIXED_BYTES: usize = 40;
 /// Bytes of a deletion's body before the key.
 const DELETE_FIXED_BYTES: usize = 12;
 /// Bytes of a meta row's body before key and content.

@@ -40,7 +40,7 @@ impl Location {
     /// A location from its parts; `offset` must be aligned, as all frames are.
     pub(super) fn new(segment: u32, offset: u64, len: u32) -> Self {
         assert!(
-            offset % frame::ALIGN_BYTES == 0,
+            offset.is_multiple_of(frame::ALIGN_BYTES),
             "offset {offset} of a record is not aligned"
         );
         let slot = u32::try_from(offset / frame::ALIGN_BYTES)

@@ -1,0 +1,544 @@
+//! Whose data directory this is: cluster, member, and which start of it (W7).
+//!
+//! Two copies of the identity file, each replaced by an atomic rename and synced, one after the
+//! other, at every change; as with the vote slots, one damaged copy is always safe. The incarnation
+//! grows at every start, before anything else happens. A directory without a member is *unjoined*;
+//! nothing here decides to form or join a cluster.
+
+use super::codec::Cursor;
+use super::error::{Error, IoContext};
+use super::lock::Lock;
+use crate::env::{Disk, OpenMode, Rng, read_full};
+use quorate_raft::MemberId;
+use std::sync::Arc;
+
+/// The copies, in the order in which they are written.
+pub(crate) const IDENTITY_FILES: [&str; 2] = ["identity", "identity.copy"];
+const TEMPORARY: &str = "identity.new";
+const MAGIC: [u8; 8] = *b"QRT-IDEN";
+/// Version of the format. A newer one is refused with a clear message.
+const VERSION: u32 = 1;
+const IDENTITY_BYTES: usize = 128;
+/// Nobody but the owner may look in.
+const MODE_BITS_FORBIDDEN: u32 = 0o077;
+/// Directory names that tell an etcd data directory.
+const ETCD_DIR: &str = "member";
+/// Directories of ours that only exist beside an identity.
+const LOG_DIR: &str = "wal";
+
+/// A member's identity, as its data directory holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Which cluster, chosen at its bootstrap.
+    pub cluster_uuid: [u8; 16],
+    /// The same in etcd's 64 bits.
+    pub cluster_id: u64,
+    /// Which member; never reused.
+    pub member_id: MemberId,
+    /// Which directory, chosen when it was created.
+    pub directory_id: [u8; 16],
+    /// Which start of this directory; grows with each, and never goes back.
+    pub incarnation: u64,
+    /// Whether the member has been removed from the cluster: it stays removed.
+    pub removed: bool,
+    /// Which life of the cluster: grows only when a lost quorum was recovered by hand.
+    pub epoch: u64,
+}
+
+/// What [`DataDir::open`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// No member yet: it waits to be told to bootstrap or to join.
+    Unjoined,
+    /// The directory of a member.
+    Member(Identity),
+}
+
+/// What one copy of the file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IdentityRecord {
+    /// Grows with every change.
+    pub generation: u64,
+    /// Chosen when the directory was created.
+    pub directory_id: [u8; 16],
+    /// Which start.
+    pub incarnation: u64,
+    /// The member, once there is one.
+    pub member: Option<MemberRecord>,
+}
+
+/// The part that a member adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemberRecord {
+    cluster_uuid: [u8; 16],
+    cluster_id: u64,
+    member_id: MemberId,
+    removed: bool,
+    epoch: u64,
+}
+
+/// What the copies of the identity look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Copies {
+    /// There is no file.
+    None,
+    /// At least one is good; this is the newer one, and whether the other one equals it.
+    Good(IdentityRecord, bool),
+    /// There are files, and none is good.
+    Bad,
+    /// Written by a newer version of the program.
+    Newer(u32),
+}
+
+/// An open, locked data directory.
+pub struct DataDir {
+    disk: Arc<dyn Disk>,
+    record: IdentityRecord,
+    boot_nonce: u64,
+    _lock: Lock,
+}
+
+impl DataDir {
+    /// Opens the root of `disk` as a data directory, creating it (mode 0700) when absent: locks it,
+    /// checks it, and makes a new incarnation durable. `holder` is this process's number, for
+    /// the message that a second process gets.
+    ///
+    /// # Errors
+    /// A refusal, before anything was changed: [`Error::Locked`], [`Error::TooOpen`],
+    /// [`Error::Foreign`], [`Error::LostPromise`]. [`Error::Io`] from the device.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        rng: &mut dyn Rng,
+        holder: u32,
+    ) -> Result<(Self, Opened), Error> {
+        let root = || disk.display("");
+        if disk.exists("").context("look for", root)? {
+            let mode = disk.mode("").context("look at", root)?;
+            if mode & MODE_BITS_FORBIDDEN != 0 {
+                return Err(Error::TooOpen { path: root(), mode });
+            }
+        } else {
+            disk.create_dir("").context("create", root)?;
+        }
+        let lock = Lock::take(&*disk, holder)?;
+        let mut record = match read_copies(&*disk)? {
+            Copies::None => fresh(&*disk, rng)?,
+            Copies::Good(record, _) => record,
+            Copies::Bad => {
+                return Err(Error::LostPromise {
+                    path: disk.display(IDENTITY_FILES[0]),
+                    why: "both copies of the identity file are damaged".to_owned(),
+                });
+            }
+            Copies::Newer(version) => {
+                return Err(Error::Foreign {
+                    path: disk.display(IDENTITY_FILES[0]),
+                    found: format!("has format {version}, and this program reads up to {VERSION}"),
+                    remedy: "Start it with a newer version of the program.",
+                });
+            }
+        };
+        record.incarnation += 1;
+        let boot_nonce = rng.next_u64();
+        let mut dir = Self {
+            disk,
+            record,
+            boot_nonce,
+            _lock: lock,
+        };
+        dir.save(record)?;
+        let opened = dir.identity().map_or(Opened::Unjoined, Opened::Member);
+        Ok((dir, opened))
+    }
+
+    /// The member's identity; `None` while unjoined.
+    #[must_use]
+    pub fn identity(&self) -> Option<Identity> {
+        self.record.member_identity()
+    }
+
+    /// Which directory this is, also while unjoined. The log's ID.
+    #[must_use]
+    pub const fn directory_id(&self) -> [u8; 16] {
+        self.record.directory_id
+    }
+
+    /// Which start of the directory this is, also while unjoined.
+    #[must_use]
+    pub const fn incarnation(&self) -> u64 {
+        self.record.incarnation
+    }
+
+    /// A random number of this start. Two copies of one directory have the same incarnation, but
+    /// never the same nonce.
+    #[must_use]
+    pub const fn boot_nonce(&self) -> u64 {
+        self.boot_nonce
+    }
+
+    /// Makes the directory a member's. Durable on return. The log must have been created before:
+    /// a member without a log is a lost promise.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`] when it belongs to another member or cluster already; nothing was
+    /// changed. [`Error::Io`] from the device.
+    pub fn become_member(
+        &mut self,
+        cluster_uuid: [u8; 16],
+        cluster_id: u64,
+        member_id: MemberId,
+        epoch: u64,
+    ) -> Result<Identity, Error> {
+        let member = MemberRecord {
+            cluster_uuid,
+            cluster_id,
+            member_id,
+            removed: false,
+            epoch,
+        };
+        if let Some(old) = self.record.member {
+            if (old.cluster_uuid, old.member_id) != (cluster_uuid, member_id) {
+                return Err(Error::Foreign {
+                    path: self.disk.display(""),
+                    found: format!(
+                        "belongs to member {} of cluster {:x}, not to member {member_id} of \
+                         cluster {cluster_id:x}",
+                        old.member_id, old.cluster_id
+                    ),
+                    remedy: "Use an empty directory to join as a new member.",
+                });
+            }
+        } else {
+            self.save(IdentityRecord {
+                member: Some(member),
+                ..self.record
+            })?;
+        }
+        Ok(self
+            .identity()
+            .expect("the member was there or has just been saved"))
+    }
+
+    /// Records that the member was removed from its cluster: it stays removed. Durable on return.
+    ///
+    /// # Errors
+    /// [`Error::Io`] from the device.
+    pub fn mark_removed(&mut self) -> Result<(), Error> {
+        let Some(member) = self.record.member else {
+            return Ok(());
+        };
+        let member = Some(MemberRecord {
+            removed: true,
+            ..member
+        });
+        self.save(IdentityRecord {
+            member,
+            ..self.record
+        })
+    }
+
+    fn save(&mut self, record: IdentityRecord) -> Result<(), Error> {
+        let record = IdentityRecord {
+            generation: self.record.generation + 1,
+            ..record
+        };
+        let bytes = encode(&record);
+        for name in IDENTITY_FILES {
+            replace(&*self.disk, name, TEMPORARY, &bytes)?;
+        }
+        self.record = record;
+        Ok(())
+    }
+}
+
+/// Replaces a small file in the root by an atomic rename; durable on return.
+pub(crate) fn replace(
+    disk: &dyn Disk,
+    name: &str,
+    temporary: &str,
+    bytes: &[u8],
+) -> Result<(), Error> {
+    let shown = || disk.display(name);
+    let file = disk
+        .open(temporary, OpenMode::OpenOrCreate)
+        .context("create", shown)?;
+    file.set_len(0).context("write", shown)?;
+    file.write_all_at(bytes, 0).context("write", shown)?;
+    file.sync_all().context("sync", shown)?;
+    disk.rename(temporary, name).context("rename", shown)?;
+    disk.sync_dir("").context("sync", || disk.display(""))
+}
+
+/// The first identity of a new directory, once it is certain that it is new.
+fn fresh(disk: &dyn Disk, rng: &mut dyn Rng) -> Result<IdentityRecord, Error> {
+    let exists = |name: &str| disk.exists(name).context("look for", || disk.display(name));
+    if exists(LOG_DIR)? {
+        return Err(Error::LostPromise {
+            path: disk.display(""),
+            why: "there is a log, but the identity file is missing".to_owned(),
+        });
+    }
+    if exists(ETCD_DIR)? {
+        return Err(Error::Foreign {
+            path: disk.display(""),
+            found: "is the data directory of an etcd".to_owned(),
+            remedy: "Use an empty directory; the data of an etcd is taken over from a snapshot.",
+        });
+    }
+    let mut directory_id = [0; 16];
+    directory_id[..8].copy_from_slice(&rng.next_u64().to_le_bytes());
+    directory_id[8..].copy_from_slice(&rng.next_u64().to_le_bytes());
+    Ok(IdentityRecord {
+        generation: 0,
+        directory_id,
+        incarnation: 0,
+        member: None,
+    })
+}
+
+/// Reads both copies.
+pub(crate) fn read_copies(disk: &dyn Disk) -> Result<Copies, Error> {
+    let mut present = false;
+    let mut copies = [None, None];
+    for (copy, name) in copies.iter_mut().zip(IDENTITY_FILES) {
+        let shown = || disk.display(name);
+        if !disk.exists(name).context("look for", shown)? {
+            continue;
+        }
+        present = true;
+        let file = disk.open(name, OpenMode::ReadOnly).context("open", shown)?;
+        file.drop_cache(0, 0).context("read", shown)?;
+        let mut bytes = [0; IDENTITY_BYTES];
+        // A copy that cannot be read is a damaged copy: the other one decides.
+        if read_full(&*file, &mut bytes, 0).is_ok() {
+            match decode(&bytes) {
+                Ok(record) => *copy = record,
+                Err(version) => return Ok(Copies::Newer(version)),
+            }
+        }
+    }
+    let newest = copies
+        .into_iter()
+        .flatten()
+        .max_by_key(|record| record.generation);
+    Ok(match newest {
+        Some(record) => Copies::Good(record, copies[0] == copies[1]),
+        None if present => Copies::Bad,
+        None => Copies::None,
+    })
+}
+
+fn encode(record: &IdentityRecord) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(IDENTITY_BYTES);
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    bytes.extend_from_slice(&u32::from(record.member.is_some()).to_le_bytes());
+    bytes.extend_from_slice(&record.generation.to_le_bytes());
+    bytes.extend_from_slice(&record.directory_id);
+    bytes.extend_from_slice(&record.incarnation.to_le_bytes());
+    if let Some(member) = &record.member {
+        bytes.extend_from_slice(&member.cluster_uuid);
+        bytes.extend_from_slice(&member.cluster_id.to_le_bytes());
+        bytes.extend_from_slice(&member.member_id.0.to_le_bytes());
+        bytes.extend_from_slice(&member.epoch.to_le_bytes());
+        bytes.extend_from_slice(&u64::from(member.removed).to_le_bytes());
+    }
+    bytes.resize(IDENTITY_BYTES - 4, 0);
+    let crc = crc32c::crc32c(&bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// `Ok(None)` for a damaged copy, the version as the error for one of a newer format.
+fn decode(bytes: &[u8; IDENTITY_BYTES]) -> Result<Option<IdentityRecord>, u32> {
+    let (content, crc) = bytes.split_at(IDENTITY_BYTES - 4);
+    if crc != crc32c::crc32c(content).to_le_bytes() || content[..8] != MAGIC {
+        return Ok(None);
+    }
+    let version = u32::from_le_bytes([content[8], content[9], content[10], content[11]]);
+    if version > VERSION {
+        Err(version)
+    } else {
+        Ok(decode_fields(&content[12..]).ok())
+    }
+}
+
+fn decode_fields(bytes: &[u8]) -> Result<IdentityRecord, super::codec::Malformed> {
+    let mut cursor = Cursor::new(bytes);
+    let is_member = cursor.u32()? == 1;
+    let generation = cursor.u64()?;
+    let directory_id = cursor.array()?;
+    let incarnation = cursor.u64()?;
+    let member = if is_member {
+        Some(MemberRecord {
+            cluster_uuid: cursor.array()?,
+            cluster_id: cursor.u64()?,
+            member_id: MemberId(cursor.u64()?),
+            epoch: cursor.u64()?,
+            removed: cursor.u64()? == 1,
+        })
+    } else {
+        None
+    };
+    Ok(IdentityRecord {
+        generation,
+        directory_id,
+        incarnation,
+        member,
+    })
+}
+
+impl IdentityRecord {
+    /// As a member's identity, once there is one.
+    pub(crate) fn member_identity(&self) -> Option<Identity> {
+        let member = self.member?;
+        Some(Identity {
+            cluster_uuid: member.cluster_uuid,
+            cluster_id: member.cluster_id,
+            member_id: member.member_id,
+            directory_id: self.directory_id,
+            incarnation: self.incarnation,
+            removed: member.removed,
+            epoch: member.epoch,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::real::RealDisk;
+
+    struct Counter(u64);
+
+    impl Rng for Counter {
+        fn next_u64(&mut self) -> u64 {
+            self.0 += 1;
+            self.0
+        }
+    }
+
+    fn open(root: &std::path::Path) -> Result<(DataDir, Opened), Error> {
+        DataDir::open(Arc::new(RealDisk::new(root)), &mut Counter(7), 4242)
+    }
+
+    fn directory() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::remove_dir(root.path()).unwrap();
+        root
+    }
+
+    #[test]
+    fn a_new_directory_is_unjoined_until_it_is_told_where_it_belongs() {
+        let root = directory();
+        let (mut dir, opened) = open(root.path()).unwrap();
+        assert_eq!(opened, Opened::Unjoined);
+        let id = dir.directory_id();
+        dir.become_member([5; 16], 55, MemberId(0x2f), 1).unwrap();
+        drop(dir);
+        let (mut dir, opened) = open(root.path()).unwrap();
+        let identity = Identity {
+            cluster_uuid: [5; 16],
+            cluster_id: 55,
+            member_id: MemberId(0x2f),
+            directory_id: id,
+            incarnation: 2,
+            removed: false,
+            epoch: 1,
+        };
+        assert_eq!(opened, Opened::Member(identity));
+        let refused = dir
+            .become_member([5; 16], 55, MemberId(0x30), 1)
+            .unwrap_err();
+        assert!(refused.is_refusal(), "{refused}");
+    }
+
+    #[test]
+    fn a_removed_member_stays_removed() {
+        let root = directory();
+        let (mut dir, _) = open(root.path()).unwrap();
+        dir.become_member([5; 16], 55, MemberId(1), 1).unwrap();
+        dir.mark_removed().unwrap();
+        drop(dir);
+        let (dir, _) = open(root.path()).unwrap();
+        assert!(dir.identity().unwrap().removed);
+    }
+
+    #[test]
+    fn a_second_process_is_told_which_process_holds_the_directory() {
+        let root = directory();
+        let (_dir, _) = open(root.path()).unwrap();
+        let refused = open(root.path()).err().unwrap();
+        assert!(
+            matches!(
+                refused,
+                Error::Locked {
+                    holder: Some(4242),
+                    ..
+                }
+            ),
+            "{refused}"
+        );
+        assert!(refused.to_string().contains("process 4242"), "{refused}");
+    }
+
+    #[test]
+    fn a_directory_that_others_may_enter_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o750)).unwrap();
+        let refused = open(root.path()).err().unwrap();
+        assert!(refused.to_string().contains("mode 0750"), "{refused}");
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn one_damaged_copy_is_safe_and_two_are_a_lost_promise() {
+        let root = directory();
+        drop(open(root.path()).unwrap());
+        std::fs::write(root.path().join("identity"), b"garbage").unwrap();
+        let (dir, _) = open(root.path()).unwrap();
+        assert_eq!(dir.incarnation(), 2);
+        drop(dir);
+        for name in IDENTITY_FILES {
+            std::fs::write(root.path().join(name), b"garbage").unwrap();
+        }
+        let refused = open(root.path()).err().unwrap();
+        assert!(matches!(refused, Error::LostPromise { .. }), "{refused}");
+    }
+
+    #[test]
+    fn a_log_without_an_identity_and_an_etcd_directory_are_refused() {
+        for (name, expected) in [("wal", "identity file is missing"), ("member", "an etcd")] {
+            let root = directory();
+            RealDisk::new(root.path()).create_dir("").unwrap();
+            std::fs::create_dir(root.path().join(name)).unwrap();
+            let refused = open(root.path()).err().unwrap();
+            assert!(refused.to_string().contains(expected), "{refused}");
+        }
+    }
+
+    #[test]
+    fn every_bit_flip_of_the_identity_is_noticed() {
+        let member = MemberRecord {
+            cluster_uuid: [1; 16],
+            cluster_id: 2,
+            member_id: MemberId(3),
+            removed: false,
+            epoch: 4,
+        };
+        let record = IdentityRecord {
+            generation: 5,
+            directory_id: [6; 16],
+            incarnation: 7,
+            member: Some(member),
+        };
+        let bytes: [u8; IDENTITY_BYTES] = encode(&record).try_into().unwrap();
+        assert_eq!(decode(&bytes), Ok(Some(record)));
+        for bit in 0..IDENTITY_BYTES * 8 {
+            let mut flipped = bytes;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode(&flipped), Ok(None), "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! Which life of each peer this member has seen (W7): a disk that was wiped, swapped or rolled
+//! back does not get its old place back under its old ID.
+//!
+//! [`decide`] is a pure function; [`PeersSeen`] keeps its facts in one small file. What is accepted
+//! for the first time is durable before the peer's first message is handled.
+
+use super::codec::Cursor;
+use super::error::{Error, IoContext};
+use super::identity::replace;
+use crate::env::{Disk, OpenMode, read_full};
+use quorate_raft::MemberId;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+const PEERS_FILE: &str = "peers";
+const TEMPORARY: &str = "peers.new";
+const MAGIC: [u8; 8] = *b"QRT-PEER";
+const ROW_BYTES: usize = 40;
+/// Members of which something is kept. Removed ones are forgotten by [`PeersSeen::forget`].
+const PEERS_MAX: usize = 1024;
+
+/// One life of a peer, as it introduces itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerLife {
+    /// Its data directory.
+    pub directory_id: [u8; 16],
+    /// Which start of it.
+    pub incarnation: u64,
+    /// The random number of that start.
+    pub boot_nonce: u64,
+}
+
+/// What to do about a peer that introduces itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerDecision {
+    /// Seen before: go on.
+    Accept,
+    /// A later start, or the first one ever seen: record it durably, then go on.
+    AcceptNew,
+    /// Refuse its messages.
+    Refuse(PeerRefusal),
+}
+
+/// Why a peer is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerRefusal {
+    /// Another directory was known under this member ID.
+    OtherDirectory,
+    /// A later start was seen: the disk has gone back, or this is an old connection.
+    OlderStart {
+        /// The latest incarnation seen.
+        seen: u64,
+        /// The one it claims.
+        claimed: u64,
+    },
+    /// Another process claims the same start: the directory was copied.
+    CopiedDirectory,
+}
+
+/// For people.
+impl fmt::Display for PeerRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OtherDirectory => {
+                f.write_str("its data directory is not the one known under this member ID")
+            }
+            Self::OlderStart { seen, claimed } => {
+                write!(
+                    f,
+                    "it claims start {claimed} of its directory, and start {seen} was seen"
+                )
+            }
+            Self::CopiedDirectory => {
+                f.write_str("another process runs on a copy of the same data directory")
+            }
+        }
+    }
+}
+
+/// Whether a peer may take part, given the latest life of it that was seen.
+#[must_use]
+pub fn decide(seen: Option<&PeerLife>, claimed: &PeerLife) -> PeerDecision {
+    let Some(seen) = seen else {
+        return PeerDecision::AcceptNew;
+    };
+    if seen.directory_id != claimed.directory_id {
+        return PeerDecision::Refuse(PeerRefusal::OtherDirectory);
+    }
+    match claimed.incarnation.cmp(&seen.incarnation) {
+        std::cmp::Ordering::Less => PeerDecision::Refuse(PeerRefusal::OlderStart {
+            seen: seen.incarnation,
+            claimed: claimed.incarnation,
+        }),
+        std::cmp::Ordering::Equal if claimed.boot_nonce != seen.boot_nonce => {
+            PeerDecision::Refuse(PeerRefusal::CopiedDirectory)
+        }
+        std::cmp::Ordering::Equal => PeerDecision::Accept,
+        std::cmp::Ordering::Greater => PeerDecision::AcceptNew,
+    }
+}
+
+/// The latest life seen of each peer, kept on disk.
+pub struct PeersSeen {
+    disk: Arc<dyn Disk>,
+    seen: BTreeMap<MemberId, PeerLife>,
+}
+
+impl PeersSeen {
+    /// Reads the file. A missing or damaged one counts as "nothing seen yet": that is what a new
+    /// member knows too, and the facts come back with the first message of each peer.
+    ///
+    /// # Errors
+    /// [`Error::Io`] from the device.
+    pub fn open(disk: Arc<dyn Disk>) -> Result<Self, Error> {
+        let shown = || disk.display(PEERS_FILE);
+        let mut seen = BTreeMap::new();
+        if disk.exists(PEERS_FILE).context("look for", shown)? {
+            let file = disk
+                .open(PEERS_FILE, OpenMode::ReadOnly)
+                .context("open", shown)?;
+            let length = file.len().context("read", shown)?;
+            let bounded = length.min((16 + ROW_BYTES * PEERS_MAX) as u64);
+            let mut bytes = vec![0; usize::try_from(bounded).unwrap_or_default()];
+            read_full(&*file, &mut bytes, 0).context("read", shown)?;
+            seen = decode(&bytes).unwrap_or_default();
+        }
+        Ok(Self { disk, seen })
+    }
+
+    /// Decides about a peer; what is new is durable on return.
+    ///
+    /// # Errors
+    /// [`Error::Io`] from the device; [`Error::TooLarge`] beyond 1024 peers.
+    pub fn introduce(&mut self, peer: MemberId, claimed: PeerLife) -> Result<PeerDecision, Error> {
+        let decision = decide(self.seen.get(&peer), &claimed);
+        if decision == PeerDecision::AcceptNew {
+            if self.seen.len() >= PEERS_MAX && !self.seen.contains_key(&peer) {
+                return Err(Error::TooLarge {
+                    what: "the list of peers",
+                    bytes: ROW_BYTES * (PEERS_MAX + 1),
+                    bytes_max: ROW_BYTES * PEERS_MAX,
+                });
+            }
+            self.seen.insert(peer, claimed);
+            self.save()?;
+        }
+        Ok(decision)
+    }
+
+    /// Forgets a member whose removal is applied; its ID is fenced by the membership from now on.
+    ///
+    /// # Errors
+    /// [`Error::Io`] from the device.
+    pub fn forget(&mut self, peer: MemberId) -> Result<(), Error> {
+        if self.seen.remove(&peer).is_some() {
+            self.save()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn save(&self) -> Result<(), Error> {
+        replace(&*self.disk, PEERS_FILE, TEMPORARY, &encode(&self.seen))
+    }
+}
+
+fn encode(seen: &BTreeMap<MemberId, PeerLife>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(16 + ROW_BYTES * seen.len());
+    bytes.extend_from_slice(&MAGIC);
+    bytes.extend_from_slice(&(seen.len() as u32).to_le_bytes());
+    for (peer, life) in seen {
+        bytes.extend_from_slice(&peer.0.to_le_bytes());
+        bytes.extend_from_slice(&life.directory_id);
+        bytes.extend_from_slice(&life.incarnation.to_le_bytes());
+        bytes.extend_from_slice(&life.boot_nonce.to_le_bytes());
+    }
+    let crc = crc32c::crc32c(&bytes);
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Option<BTreeMap<MemberId, PeerLife>> {
+    let (content, crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
+    let mut cursor = Cursor::new(content);
+    if crc != crc32c::crc32c(content).to_le_bytes() || cursor.array::<8>().ok()? != MAGIC {
+        return None;
+    }
+    let count = cursor.u32().ok()?;
+    let mut seen = BTreeMap::new();
+    for _ in 0..count {
+        let peer = MemberId(cursor.u64().ok()?);
+        let directory_id = cursor.array().ok()?;
+        let incarnation = cursor.u64().ok()?;
+        let boot_nonce = cursor.u64().ok()?;
+        seen.insert(
+            peer,
+            PeerLife {
+                directory_id,
+                incarnation,
+                boot_nonce,
+            },
+        );
+    }
+    cursor.finish().ok()?;
+    Some(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::real::RealDisk;
+
+    const LIFE: PeerLife = PeerLife {
+        directory_id: [1; 16],
+        incarnation: 5,
+        boot_nonce: 9,
+    };
+
+    #[test]
+    fn every_kind_of_peer_gets_its_decision() {
+        let claims = [
+            (LIFE, PeerDecision::Accept),
+            (
+                PeerLife {
+                    incarnation: 6,
+                    boot_nonce: 1,
+                    ..LIFE
+                },
+                PeerDecision::AcceptNew,
+            ),
+            (
+                PeerLife {
+                    incarnation: 4,
+                    ..LIFE
+                },
+                PeerDecision::Refuse(PeerRefusal::OlderStart {
+                    seen: 5,
+                    claimed: 4,
+                }),
+            ),
+            (
+                PeerLife {
+                    boot_nonce: 8,
+                    ..LIFE
+                },
+                PeerDecision::Refuse(PeerRefusal::CopiedDirectory),
+            ),
+            (
+                PeerLife {
+                    directory_id: [2; 16],
+                    incarnation: 6,
+                    ..LIFE
+                },
+                PeerDecision::Refuse(PeerRefusal::OtherDirectory),
+            ),
+        ];
+        for (claimed, expected) in claims {
+            assert_eq!(decide(Some(&LIFE), &claimed), expected, "{claimed:?}");
+        }
+        assert_eq!(decide(None, &LIFE), PeerDecision::AcceptNew);
+    }
+
+    #[test]
+    fn a_rolled_back_peer_is_refused_after_a_restart_too() {
+        let root = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(root.path()));
+        let mut seen = PeersSeen::open(Arc::clone(&disk)).unwrap();
+        let peer = MemberId(3);
+        assert_eq!(seen.introduce(peer, LIFE).unwrap(), PeerDecision::AcceptNew);
+        let mut seen = PeersSeen::open(Arc::clone(&disk)).unwrap();
+        let old = PeerLife {
+            incarnation: 4,
+            ..LIFE
+        };
+        let refusal = PeerRefusal::OlderStart {
+            seen: 5,
+            claimed: 4,
+        };
+        assert_eq!(
+            seen.introduce(peer, old).unwrap(),
+            PeerDecision::Refuse(refusal)
+        );
+        seen.forget(peer).unwrap();
+        let mut seen = PeersSeen::open(disk).unwrap();
+        assert_eq!(seen.introduce(peer, old).unwrap(), PeerDecision::AcceptNew);
+    }
+}

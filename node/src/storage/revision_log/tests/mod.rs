@@ -1,0 +1,11 @@
+//! Tests of the revision log, on a disk in memory that can lose, tear and rot what it holds.
+
+mod compaction;
+mod crash;
+mod damage;
+mod disk;
+mod format;
+mod harness;
+mod model;
+mod snapshots;
+mod tail;
