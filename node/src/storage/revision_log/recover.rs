@@ -456,18 +456,15 @@ pub(super) fn examine_tail(
 fn proof_beyond(scanner: &mut Scanner<'_>) -> Result<u64, Error> {
     let mut proved = 0;
     while scanner.resume()? {
-        while let Step::Frame {
-            offset,
-            header,
-            bytes,
-        } = scanner.next()?
-        {
+        while let Step::Frame { header, bytes, .. } = scanner.next()? {
             let body = &bytes[frame::HEADER_BYTES..][..header.body_len as usize];
             match header.kind {
                 Kind::Mark => {
                     proved = frame::decode_mark(body).map_or(proved, |m| proved.max(m.synced));
                 }
-                Kind::Index | Kind::Chunks => return Ok(proved.max(offset)),
+                Kind::Index | Kind::Chunks => {
+                    proved = seal::data_end(body).map_or(proved, |end| proved.max(end));
+                }
                 Kind::Put | Kind::Delete | Kind::Compaction | Kind::Meta => {}
             }
         }

@@ -7,7 +7,7 @@
 //! Must not know: when to seal.
 
 use super::error::Error;
-use super::frame::{self, Header, Kind, PUT_FIXED_BYTES, u32_at};
+use super::frame::{self, Header, Kind, PUT_FIXED_BYTES, u32_at, u64_at};
 use super::record::{Location, Record, Recovered};
 use super::scan::{Scanner, Step};
 use super::segment::{HEADER_BYTES, TRAILER_BYTES, Trailer};
@@ -19,6 +19,8 @@ pub const CHUNK_BYTES: usize = 1 << 20;
 const INDEX_BLOCK_BYTES: usize = 64 << 10;
 /// Bytes of an index entry before its item.
 const ENTRY_FIXED_BYTES: usize = 13;
+/// Bytes of a chunk table before its checksums.
+const TABLE_FIXED_BYTES: usize = 16;
 
 /// A segment file that is open for sealing or for reading as a whole.
 pub(super) struct Opened<'f> {
@@ -62,7 +64,8 @@ pub(super) fn seal(segment: &Opened<'_>, data_end: u64) -> Result<(Trailer, u64)
         at += want as u64;
     }
     writer.frame(Kind::Chunks, |body| {
-        body.extend_from_slice(&(CHUNK_BYTES as u32).to_le_bytes());
+        body.extend_from_slice(&data_end.to_le_bytes());
+        body.extend_from_slice(&(CHUNK_BYTES as u64).to_le_bytes());
         for sum in &sums.full {
             body.extend_from_slice(&sum.to_le_bytes());
         }
@@ -117,13 +120,13 @@ fn write_index<'s>(
                     trailer.entries += 1;
                 }
                 if block.len() >= INDEX_BLOCK_BYTES {
-                    writer.frame(Kind::Index, |out| out.append(&mut block))?;
+                    writer.index(data_end, &mut block)?;
                 }
             }
         }
     }
     if !block.is_empty() {
-        writer.frame(Kind::Index, |out| out.append(&mut block))?;
+        writer.index(data_end, &mut block)?;
     }
     Ok((trailer, writer))
 }
@@ -193,10 +196,11 @@ pub(super) fn visit_index(
                 header,
                 bytes,
             } => {
-                let mut block = &bytes[frame::HEADER_BYTES..][..header.body_len as usize];
-                if header.kind != Kind::Index {
+                let body = &bytes[frame::HEADER_BYTES..][..header.body_len as usize];
+                if header.kind != Kind::Index || data_end(body) != Some(trailer.data_end) {
                     return Err(segment.corrupt(offset, "index frame"));
                 }
+                let mut block = &body[8..];
                 while !block.is_empty() {
                     let (header, location, item) = decode_entry(&mut block, id)
                         .ok_or_else(|| segment.corrupt(offset, "index entry"))?;
@@ -212,6 +216,12 @@ pub(super) fn visit_index(
         return Err(segment.corrupt(trailer.data_end, "number of index entries"));
     }
     Ok(())
+}
+
+/// Where the records of a segment end, by the body of any frame behind them. All before it was
+/// durable when the frame was written; what is between need not be.
+pub(super) fn data_end(body: &[u8]) -> Option<u64> {
+    body.get(..8).map(|bytes| u64_at(bytes, 0))
 }
 
 /// Takes one entry from the front of an index block.
@@ -293,14 +303,15 @@ pub(super) fn read_chunk_table(
         return Err(corrupt());
     };
     let body = &bytes[frame::HEADER_BYTES..][..header.body_len as usize];
-    let expected = 4 + trailer.table_at as usize / CHUNK_BYTES * 4;
+    let expected = TABLE_FIXED_BYTES + trailer.table_at as usize / CHUNK_BYTES * 4;
     let ours = header.kind == Kind::Chunks
         && body.len() == expected
-        && u32_at(body, 0) as usize == CHUNK_BYTES;
+        && data_end(body) == Some(trailer.data_end)
+        && u64_at(body, 8) == CHUNK_BYTES as u64;
     if !ours {
         return Err(corrupt());
     }
-    Ok(body[4..]
+    Ok(body[TABLE_FIXED_BYTES..]
         .chunks_exact(4)
         .map(|sum| u32_at(sum, 0))
         .collect())
@@ -380,6 +391,14 @@ struct FrameWriter<'s> {
 }
 
 impl FrameWriter<'_> {
+    /// Writes one index frame and empties the block.
+    fn index(&mut self, data_end: u64, block: &mut Vec<u8>) -> Result<(), Error> {
+        self.frame(Kind::Index, |out| {
+            out.extend_from_slice(&data_end.to_le_bytes());
+            out.append(block);
+        })
+    }
+
     /// Writes one frame.
     fn frame(&mut self, kind: Kind, fill: impl FnOnce(&mut Vec<u8>)) -> Result<(), Error> {
         self.frame.clear();

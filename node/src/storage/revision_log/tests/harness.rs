@@ -139,7 +139,9 @@ impl Machine {
                     let versions = index.keys.entry(key.to_vec()).or_default();
                     versions.insert(mod_rev, (None, location));
                 }
-                Recovered::Compaction { revision } => index.compacted = revision,
+                Recovered::Compaction { revision } => {
+                    index.compacted = index.compacted.max(revision)
+                }
                 Recovered::Meta { kind, key, bytes } => {
                     index.rows.insert((kind, key.to_vec()), bytes.to_vec());
                 }
