@@ -216,7 +216,7 @@ impl fmt::Display for ChangeError {
             Self::QuorumAtRisk { alive, needed } => {
                 write!(
                     f,
-                    "only {alive} of the voters answer that would be needed, {needed}"
+                    "{needed} voters must answer for this change, and {alive} do"
                 )
             }
             Self::Invalid(why) => why.fmt(f),

@@ -246,7 +246,7 @@ impl Leader {
         peer.silent_ticks = 0;
         peer.round = peer.round.max(round);
         peer.resume();
-        if peer.awaits_answers() || matches!(peer.flow, Flow::Probe { .. }) {
+        if peer.matched < common.log.last().index || matches!(peer.flow, Flow::Probe { .. }) {
             self.replicate_or_check(common, from, out);
         }
         self.confirm_reads(common, out);

@@ -254,11 +254,12 @@ impl Log {
     }
 
     /// Replaces everything up to `meta.last` by an installed snapshot, durable already. A suffix
-    /// that agrees with it stays (D2), any other goes (D1). Returns whether entries were cut.
+    /// that agrees with it stays (D2), any other goes (D1). Returns whether entries at or behind
+    /// `meta.last` were cut.
     pub fn install(&mut self, meta: &SnapshotMeta) -> bool {
         let membership = Arc::new(meta.membership.clone());
         let agrees = self.contains(meta.last);
-        let cut = !agrees && !self.entries.is_empty();
+        let cut = !agrees && self.last().index >= meta.last.index;
         if agrees {
             let dropped = meta.last.index.0 - self.base.index.0;
             self.entries

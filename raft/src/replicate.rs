@@ -35,8 +35,10 @@ impl Leader {
         let Some(peer) = self.peers.get_mut(&to) else {
             return;
         };
-        if !replicate(common, to, peer, out) && peer.flow == Flow::Replicate {
-            let index = peer.next.previous();
+        let sent = replicate(common, to, peer, out);
+        if !sent && peer.flow == Flow::Replicate && peer.awaits_answers() {
+            // What came before the lost appends may be trimmed: ask about the oldest we know then.
+            let index = peer.next.previous().max(common.log.base().index);
             if let Some(term) = common.log.term_at(index) {
                 send_append(common, to, peer, EntryId { term, index }, 0, out);
             } else {

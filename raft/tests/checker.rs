@@ -6,7 +6,7 @@ use quorate_raft::{
     AppendOutcome, Entry, EntryId, Envelope, HardState, LogIndex, MemberId, Membership, Message,
     Node, Payload, Persist, ReadFloor, ReadId, ReadOutcome, RoleKind, Term,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 type Members = BTreeMap<MemberId, Member>;
 
@@ -23,8 +23,8 @@ pub struct Checker {
     pub committed: BTreeMap<LogIndex, Entry>,
     /// Where each running member has applied to.
     applied: BTreeMap<MemberId, LogIndex>,
-    /// What was committed when each read began.
-    reads: BTreeMap<ReadId, LogIndex>,
+    /// Who asked for each read, and what was committed then.
+    reads: BTreeMap<ReadId, (MemberId, LogIndex)>,
 }
 
 impl Checker {
@@ -235,18 +235,18 @@ impl Checker {
     }
 
     /// A read is about to be registered.
-    pub fn read_began(&mut self, read: ReadId) {
+    pub fn read_began(&mut self, id: MemberId, read: ReadId) {
         let committed = self
             .committed
             .last_key_value()
             .map_or(LogIndex(0), |(index, _)| *index);
-        self.reads.insert(read, committed);
+        self.reads.insert(read, (id, committed));
     }
 
     /// A read has ended: `read-floor`.
     pub fn read_ended(&mut self, ended: &ReadFloor) {
         let committed = self.reads.remove(&ended.read);
-        let committed = committed.unwrap_or_else(|| panic!("{:?} ended twice", ended.read));
+        let (_, committed) = committed.unwrap_or_else(|| panic!("{:?} ended twice", ended.read));
         if let ReadOutcome::Floor(floor) = ended.outcome {
             assert!(
                 floor >= committed,
@@ -255,13 +255,19 @@ impl Checker {
         }
     }
 
+    /// A read was refused, so it never began.
+    pub fn read_refused(&mut self, read: ReadId) {
+        self.reads.remove(&read);
+    }
+
+    /// Whoever waits for the reads of a member that crashes learns it from the connection.
+    pub fn crashed(&mut self, id: MemberId) {
+        self.reads.retain(|_, (asked, _)| *asked != id);
+    }
+
     /// Reads that nobody has answered.
     pub fn open_reads(&self) -> usize {
         self.reads.len()
-    }
-
-    pub fn forget_reads(&mut self, of: &BTreeSet<ReadId>) {
-        self.reads.retain(|read, _| !of.contains(read));
     }
 
     /// A member has made a step.

@@ -120,6 +120,8 @@ pub struct Cluster {
     pub wanted: Vec<(MemberId, SnapshotWanted)>,
     pub events: Vec<Event>,
     pub checker: Checker,
+    /// Snapshots are sent by the caller.
+    pub snapshots_held: bool,
     /// Print every event and message as it happens.
     pub trace: bool,
     next_read: u64,
@@ -211,6 +213,7 @@ impl Cluster {
             member.disk.write(&write.persist);
         }
         member.deferred.clear();
+        self.checker.crashed(id);
         self.wanted.retain(|(leader, _)| *leader != id);
     }
 
@@ -328,9 +331,12 @@ impl Cluster {
     pub fn read(&mut self, id: MemberId) -> Result<ReadId, ReadError> {
         self.next_read += 1;
         let read = ReadId(self.next_read);
-        self.checker.read_began(read);
-        self.with(id, |node, out| node.read(read, out))
-            .map(|()| read)
+        self.checker.read_began(id, read);
+        let asked = self.with(id, |node, out| node.read(read, out));
+        if asked.is_err() {
+            self.checker.read_refused(read);
+        }
+        asked.map(|()| read)
     }
 
     /// Hands a message to its receiver; lost if the link is cut or the receiver is down.
@@ -483,7 +489,9 @@ impl Cluster {
             }
             if let Some(envelope) = self.network.pop_front() {
                 self.deliver(envelope);
-            } else if let Some((leader, wanted)) = self.wanted.first().copied() {
+            } else if let Some((leader, wanted)) = self.wanted.first().copied()
+                && !self.snapshots_held
+            {
                 self.send_snapshot(leader, wanted.to, wanted.term);
             } else {
                 return;

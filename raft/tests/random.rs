@@ -304,7 +304,7 @@ impl Run {
         for _ in 0..200 {
             self.cluster.settle();
             if self.agrees() {
-                return;
+                return self.end_reads(seed);
             }
             for id in self.cluster.up() {
                 self.cluster.tick(id);
@@ -330,6 +330,21 @@ impl Run {
             .map(|id| self.cluster.node(*id).status())
             .collect();
         panic!("converges: seed {seed} does not: {rows:#?}");
+    }
+
+    /// Nothing is left without an answer: `requests-end`.
+    fn end_reads(&mut self, seed: u64) {
+        for _ in 0..20 {
+            for id in self.cluster.up() {
+                self.cluster.tick(id);
+            }
+            self.cluster.settle();
+        }
+        assert_eq!(
+            self.cluster.checker.open_reads(),
+            0,
+            "requests-end: seed {seed}"
+        );
     }
 
     fn agrees(&mut self) -> bool {
