@@ -1,21 +1,20 @@
-//! One member's consensus: the entry points, the rules about terms that all roles share, and the
-//! changes of role.
+//! One member's consensus: the entry points, and which role they go to.
 //!
 //! Assumes inputs come one at a time and every [`Output`] is carried out as its documentation says.
-//! Must not know: what a role does with a message of its own term; that is in the role's file.
+//! Must not know: what a role does with an input; that is in the role's file.
 
 use crate::candidate::Campaign;
-use crate::common::{Common, Need};
+use crate::common::Common;
 use crate::config::{Config, Restored};
 use crate::error::{
     ChangeError, InstallOutcome, ProposeError, ReadError, StartError, TransferError,
 };
 use crate::follower;
 use crate::leader::Leader;
-use crate::membership::{Change, Membership};
-use crate::message::{AppendOutcome, Envelope, Message, SnapshotMeta};
-use crate::output::{Notice, Output, Refusal, RoleChange, RoleKind, Status};
-use crate::types::{EntryId, HardState, LogIndex, MemberId, PersistId, ReadId, Term};
+use crate::membership::Change;
+use crate::message::{Envelope, SnapshotMeta};
+use crate::output::{Output, RoleChange};
+use crate::types::{EntryId, LogIndex, MemberId, PersistId, ReadId, Term};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -23,13 +22,13 @@ use alloc::vec::Vec;
 /// added to an [`Output`].
 #[derive(Clone, Debug)]
 pub struct Node {
-    common: Common,
-    role: Role,
+    pub(crate) common: Common,
+    pub(crate) role: Role,
 }
 
 /// What the member is at the moment, with what only this role needs.
 #[derive(Clone, Debug)]
-enum Role {
+pub(crate) enum Role {
     Follower,
     PreCandidate(Campaign),
     Candidate(Campaign),
@@ -178,7 +177,7 @@ impl Node {
         Ok(())
     }
 
-    /// Hands the office to `to`. It has worked when [`Notice::LeaderChanged`] names another leader;
+    /// Hands the office to `to`. It has worked when [`crate::Notice::LeaderChanged`] names another leader;
     /// until then, and at most for an election timeout, proposals are refused.
     ///
     /// # Errors
@@ -292,303 +291,5 @@ impl Node {
         } else {
             InstallOutcome::Ignored
         }
-    }
-}
-
-// Terms and roles.
-impl Node {
-    /// The rules about terms, the same for all roles (thesis §3.3). Returns whether the message is
-    /// the role's business.
-    fn accept_term(&mut self, envelope: &Envelope, out: &mut Output) -> bool {
-        let Envelope {
-            from,
-            to: _,
-            term,
-            message,
-        } = envelope;
-        let ours = self.common.term();
-        match message {
-            // A question about a term that does not exist yet, and the answer "yes" to it.
-            Message::PreVote { .. } | Message::PreVoteResponse { granted: true } => return true,
-            Message::Vote { transfer, .. } if *term > ours && !transfer => {
-                if let Some(leader) = self.common.is_loyal() {
-                    let why = Refusal::LeaderAlive(leader);
-                    out.notices.push(Notice::VoteRefused {
-                        candidate: *from,
-                        why,
-                    });
-                    return false;
-                }
-            }
-            Message::PreVoteResponse { granted: false }
-            | Message::Vote { .. }
-            | Message::VoteResponse { .. }
-            | Message::Append { .. }
-            | Message::AppendResponse { .. }
-            | Message::Heartbeat { .. }
-            | Message::HeartbeatResponse { .. }
-            | Message::ReadIndex { .. }
-            | Message::ReadIndexResponse { .. }
-            | Message::TimeoutNow => {}
-        }
-        if *term < ours {
-            self.answer_old_term(envelope, out);
-            return false;
-        }
-        if *term > ours {
-            self.adopt_term(*term, out);
-        }
-        if matches!(message, Message::Append { .. } | Message::Heartbeat { .. }) {
-            self.follow_leader(*from, out);
-        }
-        true
-    }
-
-    /// A request of an older term is refused in a way that teaches ours, or else a member that is
-    /// stuck in a higher term would never be heard (A12). An answer to an older term means nothing
-    /// any more (B3).
-    fn answer_old_term(&self, envelope: &Envelope, out: &mut Output) {
-        let common = &self.common;
-        let from = envelope.from;
-        let answer = match &envelope.message {
-            Message::Vote { .. } => {
-                let why = Refusal::OldTerm;
-                out.notices.push(Notice::VoteRefused {
-                    candidate: from,
-                    why,
-                });
-                Message::VoteResponse { granted: false }
-            }
-            Message::Append { prev, .. } => Message::AppendResponse {
-                outcome: AppendOutcome::Conflict {
-                    refused: prev.index,
-                    hint: common.log.last(),
-                },
-            },
-            Message::Heartbeat { round, .. } => Message::HeartbeatResponse { round: *round },
-            Message::ReadIndex { read } => Message::ReadIndexResponse {
-                read: *read,
-                floor: None,
-            },
-            Message::PreVote { .. }
-            | Message::PreVoteResponse { .. }
-            | Message::VoteResponse { .. }
-            | Message::AppendResponse { .. }
-            | Message::HeartbeatResponse { .. }
-            | Message::ReadIndexResponse { .. }
-            | Message::TimeoutNow => {
-                common.ignore(from, "message: of an older term", out);
-                return;
-            }
-        };
-        common.send(from, answer, Need::HardState, out);
-    }
-
-    /// Every message of a newer term ends whatever we were in the older one (A15).
-    fn adopt_term(&mut self, term: Term, out: &mut Output) {
-        self.common.adopt_term(term);
-        self.become_follower(RoleChange::HigherTerm, out);
-    }
-
-    /// `leader` shows that it leads our term.
-    fn follow_leader(&mut self, leader: MemberId, out: &mut Output) {
-        let known = self.common.leader();
-        assert!(
-            known.is_none_or(|known| known == leader),
-            "members {known:?} and {leader} both lead term {}",
-            self.common.term(),
-        );
-        if !matches!(self.role, Role::Follower) {
-            self.become_follower(RoleChange::Lost, out);
-        }
-        self.common.timer.restart();
-        self.common.set_leader(Some(leader), out);
-    }
-
-    /// Becomes a follower of nobody yet.
-    fn become_follower(&mut self, why: RoleChange, out: &mut Output) {
-        match &mut self.role {
-            Role::Follower => {}
-            Role::PreCandidate(_) | Role::Candidate(_) => self.common.timer.restart(),
-            Role::Leader(leader) => {
-                leader.drop_reads(&self.common, out);
-                self.common.timer.restart();
-            }
-        }
-        self.set_role(Role::Follower, why, out);
-        self.common.set_leader(None, out);
-    }
-
-    fn set_role(&mut self, role: Role, why: RoleChange, out: &mut Output) {
-        let from = self.role();
-        self.role = role;
-        let (to, term) = (self.role(), self.common.term());
-        if from != to {
-            out.notices.push(Notice::RoleChanged {
-                from,
-                to,
-                term,
-                why,
-            });
-        }
-    }
-
-    /// Changes the role until the step has settled, then hands out what it asks for.
-    fn finish(&mut self, mut turn: Turn, out: &mut Output) {
-        while turn != Turn::Stay {
-            turn = self.take(turn, out);
-        }
-        self.common.finish(out);
-    }
-
-    fn take(&mut self, turn: Turn, out: &mut Output) -> Turn {
-        let common = &mut self.common;
-        match turn {
-            Turn::Stay => Turn::Stay,
-            Turn::Follow(why) => {
-                self.become_follower(why, out);
-                Turn::Stay
-            }
-            Turn::Ask(why) => {
-                let campaign = Campaign::ask(common, out);
-                let next = campaign.decide(common);
-                self.set_role(Role::PreCandidate(campaign), why, out);
-                self.common.set_leader(None, out);
-                next
-            }
-            Turn::Campaign { transfer } => {
-                assert!(common.may_campaign(), "member {} has no vote", common.id());
-                let campaign = Campaign::begin(common, transfer, out);
-                let next = campaign.decide_candidate(common);
-                let why = if transfer {
-                    RoleChange::CampaignRequested
-                } else {
-                    RoleChange::Won
-                };
-                self.set_role(Role::Candidate(campaign), why, out);
-                self.common.set_leader(None, out);
-                next
-            }
-            Turn::Lead => {
-                // The notice comes first: to lead is the reason for all that follows.
-                let (to, term) = (RoleKind::Leader, common.term());
-                let from = RoleKind::Candidate;
-                out.notices.push(Notice::RoleChanged {
-                    from,
-                    to,
-                    term,
-                    why: RoleChange::Won,
-                });
-                let (leader, next) = Leader::begin(common, out);
-                self.role = Role::Leader(leader);
-                next
-            }
-        }
-    }
-}
-
-// Views.
-impl Node {
-    /// Everything worth showing. Allocates; the getters below do not.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        let common = &self.common;
-        let (transferring_to, peers) = match &self.role {
-            Role::Leader(leader) => (
-                leader.transfer.map(|transfer| transfer.to),
-                leader.peer_status(common),
-            ),
-            Role::Follower | Role::PreCandidate(_) | Role::Candidate(_) => (None, Vec::new()),
-        };
-        let membership_index = common.log.membership_index();
-        let committed = membership_index <= common.commit();
-        Status {
-            id: common.id(),
-            role: self.role(),
-            term: common.term(),
-            leader: common.leader(),
-            commit: common.commit(),
-            applied: common.applied(),
-            last: common.log.last(),
-            durable: common.log.durable(),
-            first: common.log.base().index.next(),
-            membership_index,
-            membership_settled: committed && !common.log.membership().is_joint(),
-            transferring_to,
-            peers,
-        }
-    }
-
-    /// The membership in force.
-    #[must_use]
-    pub fn membership(&self) -> &Membership {
-        self.common.log.membership()
-    }
-
-    /// The membership that was in force at `index`, and the index of its entry: what a snapshot
-    /// that ends at `index` must carry (C10). `None` below the log in memory.
-    #[must_use]
-    pub fn membership_at(&self, index: LogIndex) -> Option<(&Membership, LogIndex)> {
-        self.common.log.membership_at(index)
-    }
-
-    /// Term of the entry at `index`, as far as the log in memory reaches.
-    #[must_use]
-    pub fn term_at(&self, index: LogIndex) -> Option<Term> {
-        self.common.log.term_at(index)
-    }
-
-    /// Who leads, as far as known.
-    #[must_use]
-    pub fn leader(&self) -> Option<MemberId> {
-        self.common.leader()
-    }
-
-    /// This member.
-    #[must_use]
-    pub fn id(&self) -> MemberId {
-        self.common.id()
-    }
-
-    /// The term in memory; may be ahead of the disk.
-    #[must_use]
-    pub fn term(&self) -> Term {
-        self.common.term()
-    }
-
-    /// Term and vote in memory; may be ahead of the disk.
-    #[must_use]
-    pub fn hard_state(&self) -> HardState {
-        self.common.hard_state
-    }
-
-    /// The role.
-    #[must_use]
-    pub fn role(&self) -> RoleKind {
-        match &self.role {
-            Role::Follower => RoleKind::Follower,
-            Role::PreCandidate(_) => RoleKind::PreCandidate,
-            Role::Candidate(_) => RoleKind::Candidate,
-            Role::Leader(_) => RoleKind::Leader,
-        }
-    }
-
-    /// The commit index.
-    #[must_use]
-    pub fn commit(&self) -> LogIndex {
-        self.common.commit()
-    }
-
-    /// The last entry.
-    #[must_use]
-    pub fn last(&self) -> EntryId {
-        self.common.log.last()
-    }
-
-    /// Longest prefix of the log that is durable here; below the commit index while our own disk
-    /// lags behind a quorum of others.
-    #[must_use]
-    pub fn durable(&self) -> LogIndex {
-        self.common.log.durable()
     }
 }

@@ -324,12 +324,19 @@ impl Runner {
                 },
             },
             "append" => {
-                let entry = args.key("entry").map(|entry| Entry {
+                let command = args
+                    .key("entry")
+                    .map(|text| Payload::Command(text.as_bytes().into()));
+                let membership = args.ids("voters")?.map(|voters| Payload::Membership {
+                    membership: Membership::of_voters(voters).into(),
+                    context: Default::default(),
+                });
+                let entry = command.or(membership).map(|payload| Entry {
                     id: EntryId {
                         term,
                         index: index.next(),
                     },
-                    payload: Payload::Command(entry.as_bytes().into()),
+                    payload,
                 });
                 Message::Append {
                     prev: id,
