@@ -28,6 +28,9 @@ pub(super) fn check(document: &Tree, schema: &Value) -> Result<(), Wrong> {
     if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
         // The resource's schema leaves metadata to the API server.
         fields.insert("metadata".to_owned(), metadata());
+        for name in ["apiVersion", "kind"] {
+            fields.insert(name.to_owned(), json!({ "type": "string" }));
+        }
         if document.field("status").is_some() {
             let location = document
                 .field("status")

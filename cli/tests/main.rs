@@ -1,0 +1,5 @@
+//! The command line as its users meet it: the real binary, its messages and its exit codes.
+
+mod guard;
+mod mistakes;
+mod process;

@@ -1,0 +1,506 @@
+//! Calls to members: the admin service on loopback, and the readiness check.
+//!
+//! Answers are turned into the planner's words here; what an answer means is decided elsewhere. A
+//! call that changes something is made once. Must not know: processes, files.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use quorate_api::admin::v1 as pb;
+use quorate_api::admin::v1::admin_client::AdminClient;
+use quorate_api::admin::v1::change_response::Outcome;
+use quorate_api::admin::v1::transfer_leader_response::Outcome as Transfer;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Response, Status};
+
+use crate::ids::{ClusterUuid, DirectoryId, MemberId, Slot};
+use crate::observed::{MemberView, MembershipView, NodeState, NodeView, Refusing, Role, Seen};
+
+use super::{Error, Ports};
+
+/// Who a node is: answered from memory, so that silence means trouble.
+const IDENTITY_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// A linearizable read: longer than an election may take is no use to a pass.
+const MEMBERSHIP_TIMEOUT: Duration = Duration::from_millis(1_500);
+
+/// A change of the membership, a join, a transfer.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Entries a member may lack and still count as caught up.
+const LAG_MAX: u64 = 1_024;
+
+/// A member the leader heard of this long ago is in contact: two election timeouts.
+const CONTACT_MS_MAX: u64 = 2_000;
+
+/// The admin services of all slots. Connections are made when needed and made again when lost.
+#[derive(Clone, Debug)]
+pub(super) struct Admin {
+    ports: Ports,
+    channels: BTreeMap<Slot, Channel>,
+}
+
+/// What a node says of itself, and which process it is.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    /// The planner's view.
+    pub node: NodeView,
+    /// The process that answered.
+    pub pid: u32,
+}
+
+impl Admin {
+    /// For slots on these ports.
+    pub fn new(ports: Ports) -> Admin {
+        Admin {
+            ports,
+            channels: BTreeMap::new(),
+        }
+    }
+
+    fn client(&mut self, slot: Slot) -> AdminClient<Channel> {
+        let address = self.ports.admin(slot);
+        let connect = || {
+            Endpoint::from_shared(format!("http://{address}"))
+                .expect("an address and a scheme are a URL")
+                .connect_timeout(IDENTITY_TIMEOUT)
+                .tcp_nodelay(true)
+                .connect_lazy()
+        };
+        AdminClient::new(self.channels.entry(slot).or_insert_with(connect).clone())
+    }
+
+    /// Asks the nodes in these slots who they are, all at once.
+    pub async fn identities(&mut self, slots: &[Slot]) -> BTreeMap<Slot, Seen<Answer>> {
+        let mut asked = tokio::task::JoinSet::new();
+        for slot in slots {
+            let (slot, client) = (*slot, self.client(*slot));
+            let ready_at = self.ports.client(slot);
+            asked.spawn(async move { (slot, identity(client, ready_at).await) });
+        }
+        let mut answers = BTreeMap::new();
+        while let Some(answer) = asked.join_next().await {
+            let (slot, answer) = answer.expect("asking a node does not panic");
+            let answer = answer.map_or_else(|status| Seen::Unknown(why(&status)), Seen::Known);
+            answers.insert(slot, answer);
+        }
+        answers
+    }
+
+    /// The membership by a linearizable read, from the first of these slots that can tell.
+    pub async fn membership(&mut self, slots: &[Slot]) -> Seen<MembershipView> {
+        let mut silence = "no member runs that could be asked".to_owned();
+        for slot in slots {
+            let mut client = self.client(*slot);
+            let request = pb::MembershipRequest { local: false };
+            let call = async { client.membership(request).await };
+            match limited(MEMBERSHIP_TIMEOUT, call).await {
+                Ok(answer) => match view(self.ports, &answer) {
+                    Ok(view) => return Seen::Known(view),
+                    Err(wrong) => silence = format!("slot {slot} answered nonsense: {wrong}"),
+                },
+                Err(status) => silence = format!("slot {slot}: {}", why(&status)),
+            }
+        }
+        Seen::Unknown(silence)
+    }
+
+    /// Founds the cluster on the node in a slot.
+    ///
+    /// # Errors
+    /// It refused, or its answer is missing.
+    pub async fn bootstrap(
+        &mut self,
+        slot: Slot,
+        cluster_uuid: ClusterUuid,
+        member: MemberId,
+        name: String,
+    ) -> Result<(), Error> {
+        let request = pb::BootstrapRequest {
+            cluster_uuid: cluster_uuid.to_string(),
+            member_id: member.0,
+            peer_urls: vec![self.ports.peer_url(slot)],
+            name,
+        };
+        let mut client = self.client(slot);
+        let call = async { client.bootstrap(request).await };
+        limited(CHANGE_TIMEOUT, call)
+            .await
+            .map(|_| ())
+            .map_err(|status| failed(slot, &status))
+    }
+
+    /// Tells the node in a slot which member it is.
+    ///
+    /// # Errors
+    /// It refused, or its answer is missing.
+    pub async fn join(
+        &mut self,
+        slot: Slot,
+        cluster_uuid: ClusterUuid,
+        member: MemberId,
+        seeds: &[Slot],
+        displaces: Option<MemberId>,
+    ) -> Result<(), Error> {
+        let request = pb::JoinRequest {
+            cluster_uuid: cluster_uuid.to_string(),
+            member_id: member.0,
+            seeds: seeds
+                .iter()
+                .map(|seed| self.ports.peer_url(*seed))
+                .collect(),
+            displaces: displaces.map_or(0, |member| member.0),
+        };
+        let mut client = self.client(slot);
+        let call = async { client.join(request).await };
+        limited(CHANGE_TIMEOUT, call)
+            .await
+            .map(|_| ())
+            .map_err(|status| failed(slot, &status))
+    }
+
+    /// Adds the node that will live in `slot` as learner, by way of a member.
+    ///
+    /// # Errors
+    /// As [`Admin::change`].
+    pub async fn member_add(
+        &mut self,
+        through: Slot,
+        slot: Slot,
+        member: MemberId,
+        name: String,
+        expected: u64,
+    ) -> Result<(), Error> {
+        let peer_urls = vec![self.ports.peer_url(slot)];
+        let request = pb::MemberAddRequest {
+            member_id: member.0,
+            peer_urls,
+            name,
+            expected,
+        };
+        let mut client = self.client(through);
+        settle(
+            through,
+            limited(CHANGE_TIMEOUT, async { client.member_add(request).await }).await,
+        )
+    }
+
+    /// Makes a learner a voter, by way of a member.
+    ///
+    /// # Errors
+    /// As [`Admin::change`].
+    pub async fn member_promote(
+        &mut self,
+        through: Slot,
+        member: MemberId,
+        expected: u64,
+    ) -> Result<(), Error> {
+        let request = pb::MemberPromoteRequest {
+            member_id: member.0,
+            expected,
+        };
+        let mut client = self.client(through);
+        let call = async { client.member_promote(request).await };
+        settle(through, limited(CHANGE_TIMEOUT, call).await)
+    }
+
+    /// Removes a member, by way of a member; absence is success.
+    ///
+    /// # Errors
+    /// As [`Admin::change`].
+    pub async fn member_remove(
+        &mut self,
+        through: Slot,
+        member: MemberId,
+        expected: u64,
+    ) -> Result<(), Error> {
+        let request = pb::MemberRemoveRequest {
+            member_id: member.0,
+            expected,
+        };
+        let mut client = self.client(through);
+        let call = async { client.member_remove(request).await };
+        let answer = limited(CHANGE_TIMEOUT, call).await;
+        if let Ok(pb::ChangeResponse {
+            outcome: Some(Outcome::Refused(refused)),
+        }) = &answer
+            && refused.reason() == pb::Refusal::NotFound
+        {
+            return Ok(());
+        }
+        settle(through, answer)
+    }
+
+    /// Asks the leader to hand over.
+    ///
+    /// # Errors
+    /// It refused, or its answer is missing.
+    pub async fn transfer_leader(&mut self, through: Slot, to: MemberId) -> Result<(), Error> {
+        let mut client = self.client(through);
+        let request = pb::TransferLeaderRequest { to: to.0 };
+        let call = async { client.transfer_leader(request).await };
+        match limited(CHANGE_TIMEOUT, call)
+            .await
+            .map_err(|status| failed(through, &status))?
+            .outcome
+        {
+            Some(Transfer::Refused(refused)) => Err(Error::Refused(refused.message)),
+            Some(Transfer::Leader(_)) | None => Ok(()),
+        }
+    }
+}
+
+async fn limited<T>(
+    limit: Duration,
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<T, Status> {
+    match timeout(limit, call).await {
+        Ok(answer) => answer.map(Response::into_inner),
+        Err(_) => Err(Status::deadline_exceeded(format!(
+            "no answer within {limit:?}"
+        ))),
+    }
+}
+
+/// What a change of the membership came to.
+fn settle(through: Slot, answer: Result<pb::ChangeResponse, Status>) -> Result<(), Error> {
+    match answer.map_err(|status| failed(through, &status))?.outcome {
+        Some(Outcome::Changed(_)) => Ok(()),
+        Some(Outcome::ConfigChanged(now)) => Err(Error::Conflict(format!(
+            "the membership has moved on to config index {}",
+            now.config_index
+        ))),
+        Some(Outcome::Refused(refused)) => Err(Error::Refused(refused.message)),
+        None => Err(Error::Unanswered(format!(
+            "slot {through} gave an empty answer"
+        ))),
+    }
+}
+
+fn failed(slot: Slot, status: &Status) -> Error {
+    let text = format!("slot {slot}: {}", why(status));
+    match status.code() {
+        Code::InvalidArgument | Code::FailedPrecondition | Code::AlreadyExists | Code::NotFound => {
+            Error::Refused(text)
+        }
+        _ => Error::Unanswered(text),
+    }
+}
+
+/// The part of a status that a person can use.
+fn why(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(inner) = cause {
+        text = inner.to_string();
+        cause = inner.source();
+    }
+    if text.is_empty() {
+        status.code().description().to_owned()
+    } else {
+        text
+    }
+}
+
+async fn identity(
+    mut client: AdminClient<Channel>,
+    ready_at: SocketAddr,
+) -> Result<Answer, Status> {
+    let call = async { client.identity(pb::IdentityRequest {}).await };
+    let answer = limited(IDENTITY_TIMEOUT, call).await?;
+    let state = state(&answer)?;
+    let joined = matches!(state, NodeState::Joined { .. });
+    let ready = joined && serves(ready_at).await;
+    let directory = Some(answer.directory_id)
+        .filter(|id| !id.is_empty())
+        .map(DirectoryId);
+    let node = NodeView {
+        state,
+        directory,
+        version: answer.version,
+        ready,
+    };
+    Ok(Answer {
+        node,
+        pid: answer.pid,
+    })
+}
+
+fn state(answer: &pb::IdentityResponse) -> Result<NodeState, Status> {
+    let cluster_uuid = answer.cluster_uuid.parse::<ClusterUuid>().ok();
+    let member = Some(MemberId(answer.member_id)).filter(|member| member.0 != 0);
+    let both = || {
+        cluster_uuid.zip(member).ok_or_else(|| {
+            Status::internal("it claims to be a member and does not say which, of which cluster")
+        })
+    };
+    let refusing = |why| NodeState::Refusing {
+        cluster_uuid,
+        member,
+        why,
+        message: answer.detail.clone(),
+    };
+    Ok(match answer.state() {
+        pb::State::Unjoined => NodeState::Unjoined,
+        pb::State::Joined => {
+            let (cluster_uuid, member) = both()?;
+            NodeState::Joined {
+                cluster_uuid,
+                member,
+            }
+        }
+        pb::State::Removed => {
+            let (cluster_uuid, member) = both()?;
+            NodeState::Removed {
+                cluster_uuid,
+                member,
+            }
+        }
+        pb::State::Repairing => refusing(Refusing::Busy),
+        pb::State::Refusing => refusing(Refusing::Corrupt),
+        pb::State::Unspecified => return Err(Status::internal("it is in a state unknown here")),
+    })
+}
+
+/// Whether the node passes its readiness check: one plain HTTP request on the client port.
+async fn serves(address: SocketAddr) -> bool {
+    let ask = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request =
+            format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await?;
+        Ok::<_, std::io::Error>(head)
+    };
+    matches!(timeout(IDENTITY_TIMEOUT, ask).await, Ok(Ok(head)) if &head[9..] == b"200")
+}
+
+fn view(ports: Ports, answer: &pb::MembershipResponse) -> Result<MembershipView, String> {
+    let leader = Some(MemberId(answer.leader)).filter(|leader| leader.0 != 0);
+    let cluster_uuid = answer
+        .cluster_uuid
+        .parse()
+        .map_err(|error| format!("{error}"))?;
+    let mut members = BTreeMap::new();
+    for member in &answer.members {
+        let id = MemberId(member.id);
+        let role = match member.role() {
+            pb::Role::Voter => Role::Voter,
+            pb::Role::Learner => Role::Learner,
+            pb::Role::Unspecified => return Err(format!("member {id} has no role")),
+        };
+        let lag = answer.commit.saturating_sub(member.matched);
+        let leads = leader == Some(id);
+        members.insert(
+            id,
+            MemberView {
+                slot: member
+                    .peer_urls
+                    .iter()
+                    .find_map(|url| ports.slot_of_peer_url(url)),
+                role,
+                caught_up: leads || lag <= LAG_MAX,
+                in_contact: leads
+                    || member
+                        .last_contact_ms
+                        .is_some_and(|ms| ms <= CONTACT_MS_MAX),
+                lag: if leads { 0 } else { lag },
+                db_size_bytes: u64::try_from(member.db_size_bytes).unwrap_or(0),
+            },
+        );
+    }
+    Ok(MembershipView {
+        cluster_uuid,
+        config_index: answer.config_index,
+        epoch: answer.epoch,
+        term: answer.term,
+        leader,
+        changing: !answer.settled,
+        cluster_id: answer.cluster_id,
+        members,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(id: u64, url: &str, matched: u64, last_contact_ms: Option<u64>) -> pb::Member {
+        pb::Member {
+            id,
+            peer_urls: vec![url.to_owned()],
+            role: pb::Role::Voter.into(),
+            matched,
+            last_contact_ms,
+            ..pb::Member::default()
+        }
+    }
+
+    #[test]
+    fn a_membership_is_read_with_contact_lag_and_slots() {
+        let answer = pb::MembershipResponse {
+            cluster_uuid: uuid::Uuid::nil().to_string(),
+            leader: 1,
+            commit: 5_000,
+            settled: true,
+            members: vec![
+                member(1, "http://127.0.0.1:2380", 0, None),
+                member(2, "http://127.0.0.1:2390", 4_000, Some(100)),
+                member(3, "http://elsewhere:1", 10, Some(60_000)),
+                member(4, "http://127.0.0.1:2410", 5_000, None),
+            ],
+            ..pb::MembershipResponse::default()
+        };
+        let view = view(Ports::from_base(2379).unwrap(), &answer).unwrap();
+        let facts = |id| {
+            let member: &MemberView = &view.members[&MemberId(id)];
+            (
+                member.slot.map(|slot| slot.0),
+                member.caught_up,
+                member.in_contact,
+                member.lag,
+            )
+        };
+        assert_eq!(facts(1), (Some(0), true, true, 0));
+        assert_eq!(facts(2), (Some(1), true, true, 1_000));
+        assert_eq!(facts(3), (None, false, false, 4_990));
+        assert_eq!(facts(4), (Some(3), true, false, 0));
+        assert!(!view.changing);
+    }
+
+    #[test]
+    fn a_node_that_contradicts_itself_counts_as_unknown() {
+        let joined = pb::IdentityResponse {
+            state: pb::State::Joined.into(),
+            ..pb::IdentityResponse::default()
+        };
+        assert!(state(&joined).is_err());
+        assert!(state(&pb::IdentityResponse::default()).is_err());
+        let unjoined = pb::IdentityResponse {
+            state: pb::State::Unjoined.into(),
+            ..pb::IdentityResponse::default()
+        };
+        assert_eq!(state(&unjoined).unwrap(), NodeState::Unjoined);
+    }
+
+    #[test]
+    fn an_answer_is_a_success_a_conflict_or_a_refusal() {
+        let change = |outcome| settle(Slot(0), Ok(pb::ChangeResponse { outcome }));
+        assert!(change(Some(Outcome::Changed(pb::Changed::default()))).is_ok());
+        let moved = Outcome::ConfigChanged(pb::ConfigChanged { config_index: 7 });
+        assert!(matches!(change(Some(moved)), Err(Error::Conflict(text)) if text.contains('7')));
+        let refused = Outcome::Refused(pb::Refused {
+            reason: 2,
+            message: "wait".into(),
+        });
+        assert!(matches!(change(Some(refused)), Err(Error::Refused(text)) if text == "wait"));
+        assert!(matches!(change(None), Err(Error::Unanswered(_))));
+        let lost = settle(Slot(0), Err(Status::unavailable("gone")));
+        assert!(matches!(lost, Err(Error::Unanswered(_))));
+    }
+}
