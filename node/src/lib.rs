@@ -1,7 +1,14 @@
 //! The server: a Raft replica with its log, its state machine and its surfaces, as a library.
+//!
+//! Embed it with [`Node::start`], or let [`run`] do what a process does: start, wait for a signal,
+//! stop in good order.
+//!
+//! Reading order: `env`, `storage`, `kv`, `replica`, `transport`, `server`; `config` and `flags`
+//! say what a node can be told.
 
 pub mod config;
 pub mod env;
+pub mod error;
 pub mod flags;
 pub mod kv;
 pub mod logging;
@@ -10,3 +17,168 @@ pub mod replica;
 pub mod server;
 pub mod storage;
 pub mod transport;
+
+pub use config::NodeConfig;
+pub use error::RunError;
+
+use env::real::{RealDisk, SystemClock, SystemRng};
+use metrics::Metrics;
+use replica::{Doors, Handle, Replica};
+use sha2::{Digest, Sha256};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// A node that runs in this process.
+pub struct Node {
+    replica: Replica,
+    /// Taken by a stop.
+    server: Option<server::Running>,
+    client_addrs: Vec<SocketAddr>,
+    admin_addr: Option<SocketAddr>,
+    shutdown: CancellationToken,
+    peer_addrs: Vec<SocketAddr>,
+}
+
+impl Node {
+    /// Opens the data directory, joins or forms its cluster as the configuration says, and serves.
+    /// Ports given as 0 are chosen by the system; see [`Node::client_addrs`].
+    ///
+    /// # Errors
+    /// [`RunError`]; then nothing runs.
+    pub fn start(mut config: NodeConfig) -> Result<Self, RunError> {
+        let metrics = Arc::new(Metrics::default());
+        let (peers, peer_addrs) = listen_peers(&config.listen_peer)?;
+        if config.advertise_peer_urls.is_empty() {
+            config.advertise_peer_urls = peer_addrs
+                .iter()
+                .map(|address| format!("http://{address}"))
+                .collect();
+        }
+        let doors = Doors {
+            disk: Arc::new(RealDisk::new(&config.data_dir)),
+            clock: Arc::new(SystemClock::new()),
+            rng: Box::new(SystemRng::open().map_err(RunError::Random)?),
+        };
+        let replica = Replica::start(&config, doors, peers, Arc::clone(&metrics))?;
+        let shutdown = CancellationToken::new();
+        let server = server::serve(server_config(&config), replica.handle(), metrics, &shutdown)?;
+        Ok(Self {
+            replica,
+            client_addrs: server.client_addrs().to_vec(),
+            admin_addr: server.admin_addr(),
+            server: Some(server),
+            shutdown,
+            peer_addrs,
+        })
+    }
+
+    /// The replica: for proposals, reads and membership without the network.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.replica.handle()
+    }
+
+    /// Where clients are served.
+    #[must_use]
+    pub fn client_addrs(&self) -> &[SocketAddr] {
+        &self.client_addrs
+    }
+
+    /// Where peers are served.
+    #[must_use]
+    pub fn peer_addrs(&self) -> &[SocketAddr] {
+        &self.peer_addrs
+    }
+
+    /// Where the admin service is served.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin_addr
+    }
+
+    /// Waits until the replica has ended by itself.
+    ///
+    /// # Errors
+    /// Why it had to.
+    pub async fn ended(&mut self) -> Result<(), RunError> {
+        Ok(self.replica.ended().await?)
+    }
+
+    /// Stops in good order: leadership is handed over, accepted requests are finished, connections
+    /// are closed.
+    pub async fn stop(mut self) {
+        self.replica.stop().await;
+        self.shutdown.cancel();
+        if let Some(server) = self.server.take() {
+            server.stopped().await;
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+/// Runs a node until SIGTERM or SIGINT, then stops it in good order.
+///
+/// # Errors
+/// [`RunError`], when it does not start, or has to stop by itself.
+pub async fn run(config: NodeConfig) -> Result<(), RunError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    let mut node = Node::start(config)?;
+    tracing::info!(
+        clients = ?node.client_addrs(),
+        peers = ?node.peer_addrs(),
+        admin = ?node.admin_addr(),
+        "serving"
+    );
+    tokio::select! {
+        ended = node.ended() => return ended,
+        _ = terminate.recv() => tracing::info!("stopping: SIGTERM"),
+        _ = interrupt.recv() => tracing::info!("stopping: SIGINT"),
+    }
+    node.stop().await;
+    Ok(())
+}
+
+fn listen_peers(addresses: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), RunError> {
+    let mut listeners = Vec::new();
+    let mut bound = Vec::new();
+    for &address in addresses {
+        let listen = |source| RunError::ListenPeer { address, source };
+        let listener = TcpListener::bind(address).map_err(listen)?;
+        bound.push(listener.local_addr().map_err(listen)?);
+        listeners.push(listener);
+    }
+    Ok((listeners, bound))
+}
+
+fn server_config(config: &NodeConfig) -> server::Config {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    server::Config {
+        listen_client: config.listen_client.clone(),
+        listen_admin: config.listen_admin,
+        name: config.name.clone(),
+        config_hash: config_hash(config),
+        max_request_bytes: config.max_request_bytes,
+        max_txn_ops: config.max_txn_ops,
+        max_concurrent_streams: config.max_concurrent_streams,
+        quota_backend_bytes: config.quota_backend_bytes,
+        contact_ms_max: 2 * config.election_ms,
+        threads,
+    }
+}
+
+/// Tells two configurations apart, for whoever rolls out a new one.
+fn config_hash(config: &NodeConfig) -> String {
+    let digest = Sha256::digest(format!("{config:?}"));
+    digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}

@@ -26,15 +26,14 @@ pub fn cluster_id(initial_members: &[u64]) -> u64 {
     head(&bytes)
 }
 
-/// UUID of a cluster formed by a static start. Every initial member derives the same one, so that
-/// nodes of another list or token are refused as strangers.
+/// UUID of a cluster formed by a static start, over its first entry and the cluster token. Every
+/// initial member derives the same one; nodes of another list or token are refused as strangers.
 #[must_use]
-pub fn static_cluster_uuid(initial_members: &[u64], token: &str) -> [u8; 16] {
-    let mut sorted = initial_members.to_vec();
-    sorted.sort_unstable();
-    let mut bytes = b"quorate static start".to_vec();
-    bytes.extend(sorted.iter().flat_map(|id| id.to_be_bytes()));
+pub fn static_cluster_uuid(first_entry: &[u8], token: &str) -> [u8; 16] {
+    let mut bytes = b"quorate static start\n".to_vec();
     bytes.extend_from_slice(token.as_bytes());
+    bytes.push(b'\n');
+    bytes.extend_from_slice(first_entry);
     let digest = Sha1::digest(&bytes);
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&digest[..16]);

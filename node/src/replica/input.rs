@@ -2,8 +2,11 @@
 //!
 //! Must not know: who produces an input.
 
+use super::snapshots::ReceivedSnapshot;
 use super::types::{AdminError, Bootstrap, CanStop, Join, MemberAdd, MembershipView, RequestError};
 use crate::kv;
+use crate::transport::{HelloRefusal, PeerMessage};
+use quorate_raft::{LogIndex, PersistId};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -32,6 +35,45 @@ pub(super) enum Input {
     },
     /// A call of the admin service or of etcd's Cluster service.
     Admin(AdminCall),
+    /// Messages of one peer, in order.
+    Peer {
+        /// Who speaks.
+        from: u64,
+        /// What is said.
+        messages: Vec<PeerMessage>,
+    },
+    /// A peer has connected to us and says where it is reached.
+    PeerConnected {
+        /// Which.
+        peer: u64,
+        /// Its peer URLs.
+        peer_urls: Vec<String>,
+    },
+    /// A peer does not want to hear from us.
+    PeerRefused {
+        /// Which.
+        by: u64,
+        /// Why not.
+        why: HelloRefusal,
+    },
+    /// Every persist up to here is durable.
+    Persisted(PersistId),
+    /// A snapshot transfer to a peer has ended.
+    SnapshotSent {
+        /// To whom.
+        to: u64,
+        /// The last index it contained, if it got there.
+        outcome: Result<LogIndex, ()>,
+    },
+    /// A whole snapshot has arrived and waits to be installed.
+    SnapshotReceived(Box<ReceivedSnapshot>),
+    /// Something in the background failed for good: the process must stop.
+    Failed(String),
+    /// Stop in good order.
+    Stop {
+        /// Told when everything has been handed over.
+        done: oneshot::Sender<()>,
+    },
 }
 
 /// Calls about identity and membership.
@@ -76,4 +118,23 @@ pub(super) enum AdminCall {
     CanStop { id: u64, reply: AdminReply<CanStop> },
     /// The membership as applied here.
     Membership { reply: AdminReply<MembershipView> },
+}
+
+impl AdminCall {
+    /// Answers that the call cannot be served.
+    pub(super) fn refuse(self, error: &AdminError) {
+        // Whoever asked may have gone away.
+        match self {
+            Self::Bootstrap { reply, .. } | Self::Join { reply, .. } => {
+                drop(reply.send(Err(error.clone())));
+            }
+            Self::MemberAdd { reply, .. }
+            | Self::MemberPromote { reply, .. }
+            | Self::MemberRemove { reply, .. }
+            | Self::MemberUpdate { reply, .. }
+            | Self::Membership { reply } => drop(reply.send(Err(error.clone()))),
+            Self::TransferLeader { reply, .. } => drop(reply.send(Err(error.clone()))),
+            Self::CanStop { reply, .. } => drop(reply.send(Err(error.clone()))),
+        }
+    }
 }

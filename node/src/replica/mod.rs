@@ -3,18 +3,38 @@
 //!
 //! Must not know: HTTP, gRPC.
 
+mod core;
+mod disk;
+mod genesis;
 mod handle;
 pub mod ids;
 mod inbox;
 mod input;
+mod lifecycle;
+mod members;
+mod pending;
+mod ready;
+mod shell;
+mod sink;
+mod snapshots;
 #[cfg(test)]
 pub(crate) mod solo;
 mod types;
 
+#[cfg(test)]
+use crate::kv;
 pub use crate::kv::Member;
+pub use genesis::GenesisError;
 pub use handle::Handle;
 pub use inbox::{INBOX_MAX, INBOX_REQUESTS_MAX};
+/// A learner may vote when it holds all but this many committed entries (C13).
+pub const PROMOTE_LAG_MAX: u64 = 1000;
+
+pub use lifecycle::{Doors, LifeError, Replica};
 pub use types::{
     AdminError, Bootstrap, CanStop, Join, MemberAdd, MembershipView, PeerView, Phase,
     ReplicaStatus, RequestError, Role,
 };
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 use super::frame::put_frame;
 use super::raft_codec;
 use super::wire::{DecodeError, Put, Take};
+use crate::storage::PeerLife;
 use quorate_raft::{Envelope, LogIndex, SnapshotMeta, Term};
 use std::sync::Arc;
 
@@ -57,7 +58,9 @@ pub struct Hello {
     pub from: u64,
     /// Whom he wants; 0 for a query.
     pub to: u64,
-    /// Which life of the caller's data directory (W7).
+    /// The caller's data directory (W7).
+    pub directory_id: [u8; 16],
+    /// Which life of that directory (W7).
     pub incarnation: u64,
     /// Random, new at every start: tells two lives with one incarnation apart (W7).
     pub boot_nonce: u64,
@@ -94,6 +97,8 @@ pub struct HelloReply {
     pub refusal: Option<HelloRefusal>,
     /// The answering member; 0 while unjoined.
     pub member: u64,
+    /// Its data directory.
+    pub directory_id: [u8; 16],
     /// Its incarnation.
     pub incarnation: u64,
     /// Its boot nonce.
@@ -120,7 +125,7 @@ pub enum Call {
         peer_urls: Vec<String>,
         /// As a learner.
         learner: bool,
-        /// Compare-and-set.
+        /// Compare-and-set; with it, a change that is in force already counts as done.
         expected: Option<u64>,
     },
     /// Learner to voter.
@@ -185,8 +190,8 @@ pub enum PeerMessage {
     Forward {
         /// The leader's term as the follower knows it.
         term: Term,
-        /// Encoded commands.
-        commands: Vec<Arc<[u8]>>,
+        /// Encoded commands, each with the follower's own counter, by which a refusal names it.
+        commands: Vec<(u64, Arc<[u8]>)>,
     },
     /// The leader did not propose these.
     ForwardRefused {
@@ -231,7 +236,10 @@ impl PeerMessage {
             Self::Forward { term, commands } => put_frame(out, kind::FORWARD, |to| {
                 to.put_u64(term.0);
                 to.put_len(commands.len());
-                commands.iter().for_each(|command| to.put_bytes(command));
+                for (counter, command) in commands {
+                    to.put_u64(*counter);
+                    to.put_bytes(command);
+                }
             }),
             Self::ForwardRefused { why, counters } => put_frame(out, kind::FORWARD_REFUSED, |to| {
                 to.put_u8(match why {
@@ -264,9 +272,9 @@ impl PeerMessage {
             kind::RAFT => return raft_codec::decode(body).map(Self::Raft),
             kind::FORWARD => {
                 let term = Term(take.u64("term")?);
-                let count = take.count(4, "number of commands")?;
+                let count = take.count(12, "number of commands")?;
                 let commands = (0..count)
-                    .map(|_| take.shared("command"))
+                    .map(|_| Ok((take.u64("counter")?, take.shared("command")?)))
                     .collect::<Result<_, _>>()?;
                 Self::Forward { term, commands }
             }
@@ -441,6 +449,17 @@ fn call_outcome(take: &mut Take<'_>) -> Result<Result<LogIndex, CallRefusal>, De
 }
 
 impl Hello {
+    /// Which life of which directory speaks.
+    #[must_use]
+    pub const fn life(&self) -> PeerLife {
+        let (directory_id, incarnation) = (self.directory_id, self.incarnation);
+        PeerLife {
+            directory_id,
+            incarnation,
+            boot_nonce: self.boot_nonce,
+        }
+    }
+
     /// Appends the hello as a frame.
     pub fn put(&self, out: &mut Vec<u8>) {
         put_frame(out, kind::HELLO, |to| {
@@ -449,6 +468,7 @@ impl Hello {
             to.extend_from_slice(&self.cluster_uuid);
             to.put_u64(self.from);
             to.put_u64(self.to);
+            to.extend_from_slice(&self.directory_id);
             to.put_u64(self.incarnation);
             to.put_u64(self.boot_nonce);
             to.put_u8(match self.purpose {
@@ -482,6 +502,7 @@ impl Hello {
             cluster_uuid: take.id16("cluster UUID")?,
             from: take.u64("from")?,
             to: take.u64("to")?,
+            directory_id: take.id16("directory ID")?,
             incarnation: take.u64("incarnation")?,
             boot_nonce: take.u64("boot nonce")?,
             purpose: match take.u8("purpose")? {
@@ -498,6 +519,17 @@ impl Hello {
 }
 
 impl HelloReply {
+    /// Which life of which directory answers.
+    #[must_use]
+    pub const fn life(&self) -> PeerLife {
+        let (directory_id, incarnation) = (self.directory_id, self.incarnation);
+        PeerLife {
+            directory_id,
+            incarnation,
+            boot_nonce: self.boot_nonce,
+        }
+    }
+
     /// Appends the reply as a frame.
     pub fn put(&self, out: &mut Vec<u8>) {
         put_frame(out, kind::HELLO_REPLY, |to| {
@@ -512,6 +544,7 @@ impl HelloReply {
                 Some(HelloRefusal::Busy) => 7,
             });
             to.put_u64(self.member);
+            to.extend_from_slice(&self.directory_id);
             to.put_u64(self.incarnation);
             to.put_u64(self.boot_nonce);
         });
@@ -540,6 +573,7 @@ impl HelloReply {
         let reply = Self {
             refusal,
             member: take.u64("member")?,
+            directory_id: take.id16("directory ID")?,
             incarnation: take.u64("incarnation")?,
             boot_nonce: take.u64("boot nonce")?,
         };

@@ -23,6 +23,7 @@ pub use receiver::CONNECTIONS_MAX;
 pub use sender::{BACKLOG_BYTES_MAX, BACKLOG_DISCONNECTED_BYTES_MAX, ConnectError, Sent};
 pub use wire::DecodeError;
 
+use crate::storage::PeerLife;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -35,10 +36,8 @@ pub struct Local {
     pub cluster_uuid: [u8; 16],
     /// This member.
     pub member: u64,
-    /// Grows at every start.
-    pub incarnation: u64,
-    /// Random, new at every start.
-    pub boot_nonce: u64,
+    /// Which life of which data directory this is.
+    pub life: PeerLife,
     /// Where peers reach us.
     pub peer_urls: Vec<String>,
 }
@@ -49,13 +48,21 @@ impl Local {
             cluster_uuid: self.cluster_uuid,
             from: self.member,
             to,
-            incarnation: self.incarnation,
-            boot_nonce: self.boot_nonce,
+            directory_id: self.life.directory_id,
+            incarnation: self.life.incarnation,
+            boot_nonce: self.life.boot_nonce,
             purpose,
             peer_urls: self.peer_urls.clone(),
         }
     }
 }
+
+/// The life of a node that has no identity.
+const NOBODY: PeerLife = PeerLife {
+    directory_id: [0; 16],
+    incarnation: 0,
+    boot_nonce: 0,
+};
 
 /// Where messages and facts about connections go. Called from transport's threads; must not block.
 pub trait Sink: Send + Sync {
@@ -65,7 +72,7 @@ pub trait Sink: Send + Sync {
     ///
     /// # Errors
     /// Why not.
-    fn admit(&self, peer: u64, incarnation: u64, boot_nonce: u64) -> Result<(), HelloRefusal>;
+    fn admit(&self, peer: u64, life: PeerLife) -> Result<(), HelloRefusal>;
     /// A peer refused us.
     fn refused(&self, by: u64, why: HelloRefusal);
     /// A peer has connected and says where it is reached.
@@ -198,8 +205,7 @@ pub fn query_membership(urls: &[String]) -> Result<Vec<u8>, ConnectError> {
     let nobody = Local {
         cluster_uuid: [0; 16],
         member: 0,
-        incarnation: 0,
-        boot_nonce: 0,
+        life: NOBODY,
         peer_urls: Vec::new(),
     };
     let stream = sender::dial(urls).map_err(ConnectError::Io)?;

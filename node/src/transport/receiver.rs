@@ -22,6 +22,8 @@ use std::time::Duration;
 pub const CONNECTIONS_MAX: usize = 128;
 /// Messages handed on at once; more wait in the socket.
 const BATCH_MAX: usize = 1024;
+/// How long a stop tries to wake an accepting thread.
+const WAKE_TIMEOUT: Duration = Duration::from_millis(200);
 /// A snapshot connection that is silent for so long is given up.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -60,6 +62,7 @@ struct Shared {
 pub(super) struct Acceptor {
     shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
 
 impl Acceptor {
@@ -76,14 +79,21 @@ impl Acceptor {
             open: Mutex::new(BTreeMap::new()),
         });
         let mut addresses = Vec::new();
+        let mut threads = Vec::new();
         for listener in listeners {
             addresses.push(listener.local_addr()?);
             let shared = Arc::clone(&shared);
-            std::thread::Builder::new()
+            let thread = std::thread::Builder::new()
                 .name("peer-accept".to_owned())
                 .spawn(move || accept(&shared, &listener))?;
+            threads.push(thread);
         }
-        Ok(Self { shared, addresses })
+        let threads = Mutex::new(threads);
+        Ok(Self {
+            shared,
+            addresses,
+            threads,
+        })
     }
 
     /// Closes the listeners and every connection.
@@ -96,7 +106,12 @@ impl Acceptor {
         }
         for address in &self.addresses {
             // Wakes the accepting thread, which then sees the flag.
-            let _ = TcpStream::connect_timeout(&reachable(*address), Duration::from_millis(200));
+            let _ = TcpStream::connect_timeout(&reachable(*address), WAKE_TIMEOUT);
+        }
+        // Once they have ended, the ports are free.
+        for thread in self.threads.lock().drain(..) {
+            // A panic of the thread was reported when it happened.
+            let _ = thread.join();
         }
     }
 
@@ -181,11 +196,13 @@ fn serve(shared: &Shared, number: u64, stream: &Arc<TcpStream>) -> Result<(), Cl
     let local = shared.who.load_full();
     let refusal = refusal(shared, local.as_deref(), hello.as_ref());
     let mut bytes = Vec::new();
+    let life = local.as_ref().map_or(super::NOBODY, |local| local.life);
     let reply = HelloReply {
         refusal,
         member: local.as_ref().map_or(0, |local| local.member),
-        incarnation: local.as_ref().map_or(0, |local| local.incarnation),
-        boot_nonce: local.as_ref().map_or(0, |local| local.boot_nonce),
+        directory_id: life.directory_id,
+        incarnation: life.incarnation,
+        boot_nonce: life.boot_nonce,
     };
     reply.put(&mut bytes);
     let mut writer = &**stream;
@@ -250,10 +267,7 @@ fn refusal(shared: &Shared, local: Option<&Local>, hello: Option<&Hello>) -> Opt
     if hello.to != local.member || hello.from == local.member || hello.from == 0 {
         return Some(HelloRefusal::OtherMember);
     }
-    shared
-        .sink
-        .admit(hello.from, hello.incarnation, hello.boot_nonce)
-        .err()
+    shared.sink.admit(hello.from, hello.life()).err()
 }
 
 fn receive(

@@ -219,7 +219,7 @@ impl Link {
             return Err(ConnectError::Refused(HelloRefusal::OtherMember));
         }
         self.sink
-            .admit(self.peer, reply.incarnation, reply.boot_nonce)
+            .admit(self.peer, reply.life())
             .map_err(ConnectError::Refused)?;
         stream
             .set_write_timeout(Some(WRITE_TIMEOUT))

@@ -122,7 +122,7 @@ fn every_message() -> Vec<PeerMessage> {
     all.extend([
         PeerMessage::Forward {
             term: Term(4),
-            commands: vec![Arc::from(&b"x"[..]); 2],
+            commands: vec![(1, Arc::from(&b"x"[..])); 2],
         },
         PeerMessage::ForwardRefused {
             why: ForwardRefusal::Busy,
@@ -324,7 +324,7 @@ impl Sink for Recorder {
         self.changed.notify_all();
     }
 
-    fn admit(&self, peer: u64, _: u64, _: u64) -> Result<(), HelloRefusal> {
+    fn admit(&self, peer: u64, _: PeerLife) -> Result<(), HelloRefusal> {
         if self.state.lock().stale == Some(peer) {
             Err(HelloRefusal::Stale)
         } else {
@@ -378,8 +378,11 @@ impl Peer {
         self.transport.identify(Some(Local {
             cluster_uuid: [uuid; 16],
             member,
-            incarnation: 1,
-            boot_nonce: member,
+            life: PeerLife {
+                directory_id: [1; 16],
+                incarnation: 1,
+                boot_nonce: member,
+            },
             peer_urls: vec![self.url()],
         }));
     }
@@ -430,7 +433,7 @@ fn a_large_message_leaves_in_pieces_and_arrives_whole() {
         .wait_for("connection", |seen| !seen.delivered.is_empty());
     let large = PeerMessage::Forward {
         term: Term(1),
-        commands: vec![vec![9; 20 << 20].into()],
+        commands: vec![(1, vec![9; 20 << 20].into())],
     };
     a.send(2, &large);
     a.send(2, &PeerMessage::Ping { sent_ns: 2 });

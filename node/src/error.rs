@@ -1,0 +1,52 @@
+//! Why a node does not run, and the exit code that goes with it.
+//!
+//! Must not know: what the pieces do, only what they report.
+
+use crate::replica::LifeError;
+use crate::server::ServeError;
+use std::io;
+use std::net::SocketAddr;
+
+/// Why a node did not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The replica: data directory, log, state machine, membership.
+    #[error(transparent)]
+    Replica(#[from] LifeError),
+    /// The client or admin port.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The peer port.
+    #[error(
+        "cannot listen on {address} for peers: {source}. Choose a free address, or stop what holds \
+         it"
+    )]
+    ListenPeer {
+        /// Which.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The system has no random source.
+    #[error("cannot open the system's random source: {0}")]
+    Random(io::Error),
+    /// Signals cannot be awaited.
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+}
+
+impl RunError {
+    /// The exit code of a process that ends with this error: 4 for a refused data directory, else
+    /// 1.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Replica(error) if error.is_refusal() => 4,
+            Self::Replica(_)
+            | Self::Serve(_)
+            | Self::ListenPeer { .. }
+            | Self::Random(_)
+            | Self::Signals(_) => 1,
+        }
+    }
+}

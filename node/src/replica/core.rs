@@ -1,0 +1,557 @@
+//! The replica without threads: inputs in, effects out.
+//!
+//! Whoever drives it (the threads of `shell`, or the simulator) hands in inputs and ticks, ends a
+//! turn, and carries out the effects. The order of effects is that of `Output`: what is to be
+//! persisted first, then messages, then applying. Must not know: threads, sockets, files, clocks.
+
+use super::input::{AdminCall, Input};
+use super::members::Calls;
+use super::pending::{PROPOSALS_MAX, Proposals, READS_MAX, Reads, Waiter};
+use super::types::{MembershipView, PeerView, Phase, ReplicaStatus, RequestError, Role};
+use crate::kv::{self, Command, Member, MemberOp, Op, RequestId};
+use crate::transport::{ForwardRefusal, HelloRefusal, PeerMessage};
+use quorate_raft::{
+    EntryId, Envelope, LogIndex, MemberId, Node, Output, Persist, PersistId, ProposeError,
+    ReadError, RoleKind, SnapshotWanted, Term,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Payload bytes proposed to the core, or forwarded to the leader, at once.
+const PROPOSE_BYTES_MAX: usize = 4 << 20;
+/// Committed entries not applied yet beyond which new proposals are refused, as in etcd.
+const APPLY_LAG_MAX: usize = 5000;
+/// A request waits this long, plus two election timeouts, as in etcd.
+const REQUEST_MS_MAX: u64 = 5000;
+/// Election timeouts a request waits for somebody to lead: long enough for an ordinary election.
+const LEADERLESS_ELECTIONS: u64 = 3;
+
+/// What does not change while the member runs.
+pub(super) struct CoreConfig {
+    pub(super) boot_nonce: u64,
+    pub(super) cluster_uuid: [u8; 16],
+    pub(super) cluster_id: u64,
+    pub(super) directory_id: [u8; 16],
+    pub(super) incarnation: u64,
+    /// Name and client URLs to publish.
+    pub(super) name: String,
+    pub(super) client_urls: Vec<String>,
+    pub(super) election_ms: u64,
+    pub(super) tick_ms: u64,
+    /// Applied entries kept in memory for followers that lag, and their bytes.
+    pub(super) catchup_entries: usize,
+    pub(super) catchup_bytes_max: usize,
+    pub(super) max_learners: usize,
+    pub(super) strict_reconfig_check: bool,
+}
+
+/// What a turn asks of the driver, in the order in which it may be carried out.
+#[derive(Default)]
+pub(super) struct Effects {
+    /// To make durable; report by [`Core::persisted`].
+    pub(super) persist: Vec<Persist>,
+    /// To send; nothing here waits for `persist`.
+    pub(super) send: Vec<(u64, PeerMessage)>,
+    /// Peers that need a snapshot.
+    pub(super) snapshots: Vec<SnapshotWanted>,
+    /// The log on disk may be released up to here.
+    pub(super) release: Option<LogIndex>,
+    /// Members or their addresses have changed.
+    pub(super) peers_changed: bool,
+}
+
+/// Entries applied and kept in memory, oldest first, with their sizes.
+#[derive(Default)]
+pub(super) struct Retained {
+    pub(super) entries: VecDeque<(LogIndex, usize)>,
+    pub(super) bytes: usize,
+}
+
+/// One member: core, state machine, and who waits for what.
+pub(super) struct Core {
+    pub(super) config: CoreConfig,
+    pub(super) raft: Node,
+    pub(super) store: kv::Store,
+    pub(super) out: Output,
+    pub(super) effects: Effects,
+    /// Committed, in order, not applied yet.
+    pub(super) to_apply: VecDeque<quorate_raft::Entry>,
+    /// Wait until the persist they name is durable.
+    pub(super) after_persist: VecDeque<(PersistId, Envelope)>,
+    /// Every persist up to here is durable.
+    pub(super) durable_persist: PersistId,
+    pub(super) proposals: Proposals,
+    /// Proposals of followers, to go into the next append.
+    pub(super) forwarded: Vec<(u64, u64, Arc<[u8]>)>,
+    pub(super) reads: Reads,
+    pub(super) calls: Calls,
+    pub(super) retained: Retained,
+    pub(super) applied_term: Term,
+    pub(super) trimmed: LogIndex,
+    pub(super) released: LogIndex,
+    pub(super) members: Arc<[Member]>,
+    pub(super) connected: BTreeMap<u64, u64>,
+    pub(super) now_ms: u64,
+    /// When nobody was known to lead for the first time; `None` while somebody leads.
+    leaderless_since_ms: Option<u64>,
+    /// When the present leader was first heard of.
+    leader_since_ms: u64,
+    /// This member's removal has been applied, or a peer says so.
+    pub(super) removed: bool,
+    pub(super) stopping: bool,
+    /// Counters of our own proposals, apart from those of the handle.
+    next_own: u64,
+    /// A proposal of our own that is under way.
+    pub(super) own: Option<u64>,
+}
+
+/// Our own proposals count from here; those of clients never get so far.
+const OWN_COUNTERS: u64 = 1 << 63;
+
+impl Core {
+    pub(super) fn new(config: CoreConfig, raft: Node, store: kv::Store) -> Self {
+        let members: Arc<[Member]> = store.reader().members().list().into();
+        let applied = store.applied();
+        // Names of reads are never used twice, in any life of this member.
+        let reads = Reads::new(config.incarnation << 32);
+        let mut core = Self {
+            config,
+            raft,
+            store,
+            out: Output::default(),
+            effects: Effects {
+                peers_changed: true,
+                ..Effects::default()
+            },
+            to_apply: VecDeque::new(),
+            after_persist: VecDeque::new(),
+            durable_persist: PersistId(0),
+            proposals: Proposals::default(),
+            forwarded: Vec::new(),
+            reads,
+            calls: Calls::default(),
+            retained: Retained::default(),
+            applied_term: applied.term,
+            trimmed: LogIndex(0),
+            released: LogIndex(0),
+            members,
+            connected: BTreeMap::new(),
+            now_ms: 0,
+            leaderless_since_ms: Some(0),
+            leader_since_ms: 0,
+            removed: false,
+            stopping: false,
+            next_own: OWN_COUNTERS,
+            own: None,
+        };
+        // Entries that were applied in an earlier life are kept like others.
+        let first = core.raft.status().first;
+        for index in first.0..=applied.index.0 {
+            core.retained.entries.push_back((LogIndex(index), 0));
+        }
+        core
+    }
+
+    pub(super) fn applied(&self) -> EntryId {
+        self.store.applied()
+    }
+
+    pub(super) fn leads(&self) -> bool {
+        self.raft.role() == RoleKind::Leader
+    }
+
+    pub(super) fn id(&self) -> u64 {
+        self.raft.id().0
+    }
+
+    /// Takes one input.
+    pub(super) fn input(&mut self, input: Input) {
+        match input {
+            Input::Propose {
+                counter,
+                command,
+                reply,
+            } => {
+                if self.stopping {
+                    let _ = reply.send(Err(RequestError::Stopped));
+                } else if self.is_overloaded() {
+                    let _ = reply.send(Err(RequestError::TooManyRequests));
+                } else {
+                    let waiter = Waiter::Client(reply);
+                    self.proposals.add(counter, command, waiter, self.now_ms);
+                }
+            }
+            Input::Read { reply } => {
+                if self.stopping {
+                    let _ = reply.send(Err(RequestError::Stopped));
+                } else if self.reads.len() >= READS_MAX {
+                    let _ = reply.send(Err(RequestError::TooManyRequests));
+                } else {
+                    self.reads.add(reply, self.now_ms);
+                }
+            }
+            Input::Admin(call) => self.admin(call),
+            Input::Peer { from, messages } => {
+                for message in messages {
+                    self.peer_message(from, message);
+                }
+            }
+            Input::Persisted(up_to) => self.persisted(up_to),
+            Input::PeerRefused { by, why } => {
+                if why == HelloRefusal::Removed {
+                    tracing::warn!(by = %MemberId(by), "a peer says that this member was removed");
+                    self.removed = true;
+                }
+            }
+            Input::SnapshotSent { to, outcome } => {
+                self.raft
+                    .snapshot_sent(MemberId(to), outcome, &mut self.out);
+            }
+            // These are the driver's own business.
+            Input::PeerConnected { .. }
+            | Input::SnapshotReceived(_)
+            | Input::Failed(_)
+            | Input::Stop { .. } => {}
+        }
+    }
+
+    fn is_overloaded(&self) -> bool {
+        self.proposals.len() >= PROPOSALS_MAX
+            || self.to_apply.len() > APPLY_LAG_MAX
+            || self.store.log().is_over_limit()
+    }
+
+    fn peer_message(&mut self, from: u64, message: PeerMessage) {
+        match message {
+            PeerMessage::Raft(envelope) => self.raft.step(envelope, &mut self.out),
+            PeerMessage::Forward { term, commands } => {
+                if self.leads() && self.raft.term() == term && !self.is_overloaded() {
+                    let commands = commands.into_iter();
+                    self.forwarded
+                        .extend(commands.map(|(counter, command)| (from, counter, command)));
+                } else {
+                    let counters = commands.into_iter().map(|(counter, _)| counter).collect();
+                    let leads = self.leads() && self.raft.term() == term;
+                    let why = if leads {
+                        ForwardRefusal::Busy
+                    } else {
+                        ForwardRefusal::NotLeader
+                    };
+                    self.send(from, PeerMessage::ForwardRefused { why, counters });
+                }
+            }
+            PeerMessage::ForwardRefused { why, counters } => match why {
+                // It goes again with the next turn, to whoever leads then.
+                ForwardRefusal::NotLeader => self.proposals.mark_unsent(counters.into_iter()),
+                ForwardRefusal::Busy => {
+                    for counter in counters {
+                        self.proposals
+                            .answer(counter, Err(RequestError::TooManyRequests));
+                    }
+                }
+            },
+            PeerMessage::Call { call, request } => self.remote_call(from, call, request),
+            PeerMessage::CallReply { call, outcome } => self.call_answered(call, outcome),
+            PeerMessage::Ping { sent_ns } => self.send(from, PeerMessage::Pong { sent_ns }),
+            PeerMessage::Pong { .. } => {}
+        }
+    }
+
+    pub(super) fn send(&mut self, to: u64, message: PeerMessage) {
+        self.effects.send.push((to, message));
+    }
+
+    /// The driver could not send this: the peer is not connected.
+    pub(super) fn not_sent(&mut self, message: PeerMessage) {
+        if let PeerMessage::Forward { commands, .. } = message {
+            let counters = commands.into_iter().map(|(counter, _)| counter);
+            self.proposals.mark_unsent(counters);
+        }
+    }
+
+    fn persisted(&mut self, up_to: PersistId) {
+        for id in self.durable_persist.0 + 1..=up_to.0 {
+            self.raft.persisted(PersistId(id), &mut self.out);
+        }
+        self.durable_persist = self.durable_persist.max(up_to);
+    }
+
+    /// Moves the clock; [`Core::tick`] is separate, since time passes between ticks too.
+    pub(super) fn set_now(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    /// One tick of the core, and everything that time decides.
+    pub(super) fn tick(&mut self) {
+        self.raft.tick(&mut self.out);
+        match (self.raft.leader(), self.leaderless_since_ms) {
+            (None, None) => self.leaderless_since_ms = Some(self.now_ms),
+            (Some(_), Some(_)) => self.leaderless_since_ms = None,
+            (None, Some(_)) | (Some(_), None) => {}
+        }
+        let election_ms = self.config.election_ms;
+        let ms_max = REQUEST_MS_MAX + 2 * election_ms;
+        let leaderless = self.leaderless_since_ms.is_some();
+        let unsent_ms_max = leaderless.then_some(LEADERLESS_ELECTIONS * election_ms);
+        let timeout = self.timeout_error();
+        self.proposals
+            .expire(self.now_ms, ms_max, unsent_ms_max, &timeout);
+        self.reads
+            .expire(self.now_ms, ms_max, unsent_ms_max, &timeout);
+        self.expire_calls(ms_max);
+        self.propose_own();
+        self.maybe_release();
+    }
+
+    /// Which of etcd's three texts a request gets that began a full deadline ago.
+    fn timeout_error(&self) -> RequestError {
+        let began = self
+            .now_ms
+            .saturating_sub(REQUEST_MS_MAX + 2 * self.config.election_ms);
+        if self.leader_since_ms > began {
+            return RequestError::TimeoutLeaderFailure;
+        }
+        let voters = &self.raft.membership().voters;
+        let connected = voters
+            .iter()
+            .filter(|id| **id == self.raft.id() || self.connected.contains_key(&id.0));
+        if connected.count() <= voters.len() / 2 {
+            return RequestError::TimeoutConnectionLost;
+        }
+        RequestError::Timeout
+    }
+
+    pub(super) fn leader_changed(&mut self) {
+        self.leader_since_ms = self.now_ms;
+        self.leaderless_since_ms = self.raft.leader().is_none().then_some(self.now_ms);
+    }
+
+    /// Ends the intake of a turn: everything unsent goes to the log or to the leader, and all
+    /// waiting reads become one round.
+    pub(super) fn end_intake(&mut self) {
+        if self.leads() {
+            self.propose_forwarded();
+            self.propose_unsent();
+        } else {
+            self.refuse_forwarded();
+            self.forward_unsent();
+        }
+        if let Some(round) = self.reads.next_round() {
+            match self.raft.read(round, &mut self.out) {
+                Ok(()) => {
+                    self.reads.begin(round);
+                }
+                // They wait for a leader, or for room.
+                Err(ReadError::NoLeader | ReadError::TooManyReads) => {}
+            }
+        }
+        self.advance_calls();
+    }
+
+    fn propose_unsent(&mut self) {
+        while self.proposals.has_unsent() {
+            let batch = self.proposals.unsent(PROPOSE_BYTES_MAX);
+            let (counters, mut commands): (Vec<u64>, Vec<Arc<[u8]>>) = batch.into_iter().unzip();
+            match self.raft.propose(&mut commands, &mut self.out) {
+                Ok(_) => self
+                    .proposals
+                    .mark_sent(counters.into_iter(), self.raft.term()),
+                // They go later: after the transfer, or when something has committed.
+                Err(
+                    ProposeError::NotLeader(_)
+                    | ProposeError::Transferring(_)
+                    | ProposeError::TooMuchUncommitted,
+                ) => return,
+            }
+        }
+    }
+
+    fn propose_forwarded(&mut self) {
+        if self.forwarded.is_empty() {
+            return;
+        }
+        let mut commands: Vec<Arc<[u8]>> = self
+            .forwarded
+            .iter()
+            .map(|(_, _, command)| Arc::clone(command))
+            .collect();
+        match self.raft.propose(&mut commands, &mut self.out) {
+            Ok(_) => self.forwarded.clear(),
+            Err(ProposeError::NotLeader(_)) => self.refuse_forwarded(),
+            Err(ProposeError::Transferring(_)) => self.refuse_forwarded(),
+            Err(ProposeError::TooMuchUncommitted) => {
+                // Room comes with every commit; a follower that waits long enough hears "busy".
+                if self.forwarded.len() > PROPOSALS_MAX {
+                    self.refuse_forwarded();
+                }
+            }
+        }
+    }
+
+    fn refuse_forwarded(&mut self) {
+        let mut refused: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        for (from, counter, _) in self.forwarded.drain(..) {
+            refused.entry(from).or_default().push(counter);
+        }
+        for (from, counters) in refused {
+            let why = ForwardRefusal::NotLeader;
+            self.send(from, PeerMessage::ForwardRefused { why, counters });
+        }
+    }
+
+    fn forward_unsent(&mut self) {
+        let Some(leader) = self.raft.leader() else {
+            return;
+        };
+        let term = self.raft.term();
+        while self.proposals.has_unsent() && self.connected.contains_key(&leader.0) {
+            let commands = self.proposals.unsent(PROPOSE_BYTES_MAX);
+            let counters: Vec<u64> = commands.iter().map(|(counter, _)| *counter).collect();
+            self.proposals.mark_sent(counters.into_iter(), term);
+            self.send(leader.0, PeerMessage::Forward { term, commands });
+        }
+    }
+
+    /// What the node itself has to say through the log: this member's name and client URLs.
+    fn propose_own(&mut self) {
+        if self.own.is_some() || self.raft.leader().is_none() || self.stopping {
+            return;
+        }
+        let (id, name, urls) = (self.id(), &self.config.name, &self.config.client_urls);
+        match self.members.iter().find(|member| member.id == id) {
+            Some(me) if me.name != *name || me.client_urls != *urls => {}
+            Some(_) | None => return,
+        }
+        let op = MemberOp::Publish {
+            id,
+            name: name.clone(),
+            client_urls: urls.clone(),
+        };
+        let counter = self.next_own_counter();
+        let request = RequestId {
+            member: self.config.boot_nonce,
+            counter,
+        };
+        let command = Command {
+            request,
+            op: Op::Member(op),
+        }
+        .encode();
+        self.own = Some(counter);
+        self.proposals
+            .add(counter, command, Waiter::Nobody, self.now_ms);
+    }
+
+    pub(super) fn next_own_counter(&mut self) -> u64 {
+        self.next_own += 1;
+        self.next_own
+    }
+
+    fn admin(&mut self, call: AdminCall) {
+        match call {
+            AdminCall::Bootstrap { bootstrap, reply } => {
+                let same = bootstrap.cluster_uuid == self.config.cluster_uuid
+                    && bootstrap.member_id == self.id();
+                let _ = reply.send(self.already_joined(same));
+            }
+            AdminCall::Join { join, reply } => {
+                let same =
+                    join.cluster_uuid == self.config.cluster_uuid && join.member_id == self.id();
+                let _ = reply.send(self.already_joined(same));
+            }
+            AdminCall::Membership { reply } => {
+                let _ = reply.send(Ok(self.view()));
+            }
+            other => self.membership_call(other),
+        }
+    }
+
+    fn already_joined(&self, same: bool) -> Result<(), super::AdminError> {
+        if same {
+            return Ok(());
+        }
+        Err(super::AdminError::AlreadyJoined {
+            member_id: self.id(),
+            cluster: uuid::Uuid::from_bytes(self.config.cluster_uuid).to_string(),
+        })
+    }
+
+    /// The membership as applied here.
+    pub(super) fn view(&self) -> MembershipView {
+        let status = self.raft.status();
+        MembershipView {
+            index: status.membership_index.0,
+            term: status.term.0,
+            leader: status.leader.map_or(0, |id| id.0),
+            commit: status.commit.0,
+            members: Arc::clone(&self.members),
+            peers: self.peers(&status),
+        }
+    }
+
+    fn peers(&self, status: &quorate_raft::Status) -> Vec<PeerView> {
+        let leads = status.role == RoleKind::Leader;
+        let tick = Duration::from_millis(self.config.tick_ms);
+        let view = |member: &Member| {
+            let peer = status.peers.iter().find(|peer| peer.id.0 == member.id);
+            PeerView {
+                id: member.id,
+                matched: peer.filter(|_| leads).map(|peer| peer.matched.0),
+                last_contact: peer.filter(|_| leads).map(|peer| tick * peer.silent_ticks),
+                snapshotting: peer.is_some_and(|peer| peer.snapshotting),
+                connected: self.connected.contains_key(&member.id),
+            }
+        };
+        let me = self.id();
+        self.members
+            .iter()
+            .filter(|member| member.id != me || leads)
+            .map(view)
+            .collect()
+    }
+
+    /// A picture for everybody else.
+    pub(super) fn status(&self) -> ReplicaStatus {
+        let status = self.raft.status();
+        let learner = !self.raft.membership().voters.contains(&self.raft.id())
+            && !self.raft.membership().outgoing.contains(&self.raft.id());
+        ReplicaStatus {
+            phase: if self.removed {
+                Phase::Removed
+            } else if self.stopping {
+                Phase::Stopping
+            } else {
+                Phase::Joined
+            },
+            cluster_id: self.config.cluster_id,
+            cluster_uuid: Some(self.config.cluster_uuid),
+            member_id: self.id(),
+            directory_id: self.config.directory_id,
+            incarnation: self.config.incarnation,
+            term: status.term.0,
+            leader: status.leader.map_or(0, |id| id.0),
+            role: match status.role {
+                RoleKind::Leader => Role::Leader,
+                RoleKind::Candidate | RoleKind::PreCandidate => Role::Candidate,
+                RoleKind::Follower if learner => Role::Learner,
+                RoleKind::Follower => Role::Follower,
+            },
+            commit: status.commit.0,
+            applied: self.applied().index.0,
+            durable: status.durable.0,
+            last: status.last.index.0,
+            membership_index: status.membership_index.0,
+            membership_settled: status.membership_settled,
+            members: Arc::clone(&self.members),
+            peers: self.peers(&status),
+        }
+    }
+
+    /// Ends everything that waits.
+    pub(super) fn fail_all(&mut self, error: &RequestError) {
+        self.proposals.fail_all(error);
+        self.reads.fail_all(error);
+        self.fail_calls(error);
+    }
+}

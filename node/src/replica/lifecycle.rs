@@ -1,0 +1,734 @@
+//! The life of a node: unjoined, joined, removed, stopped; and the thread that lives it.
+//!
+//! One thread owns the replica through all phases. A node never decides by itself to form a
+//! cluster: an empty directory waits for `Bootstrap` or `Join`, or follows a static list that
+//! somebody has written into its flags. A removed member stays removed.
+//! Must not know: HTTP, gRPC.
+
+use super::core::{Core, CoreConfig};
+use super::disk::DiskThread;
+use super::genesis::{self, GenesisError, HISTORY_DIR, NewMember, WAL_DIR};
+use super::handle::{Handle, Shared};
+use super::inbox::Inbox;
+use super::input::{AdminCall, Input};
+use super::shell::{Ended, Shell};
+use super::sink::PeerSink;
+use super::types::{AdminError, MembershipView, Phase, ReplicaStatus, RequestError, Role};
+use crate::config::{InitialState, NodeConfig, Start};
+use crate::env::{Clock, Disk, Rng};
+use crate::kv;
+use crate::metrics::Metrics;
+use crate::storage::revision_log::Options;
+use crate::storage::{
+    self, DataDir, Identity, PeerLife, PeersSeen, Recovered, Verdict, Wal, WalOptions,
+};
+use crate::transport::{self, Local, Transport};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use quorate_raft::{
+    Config, HardState, LogIndex, Node, Restored, SnapshotMeta, StartError as Core_,
+};
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Bytes of applied commands kept in memory for followers that lag.
+const CATCHUP_BYTES_MAX: usize = 64 << 20;
+/// Payload bytes of one append.
+const APPEND_BYTES_MAX: usize = 1 << 20;
+/// Appends in flight to one peer.
+const INFLIGHT_APPENDS_MAX: usize = 256;
+/// Payload bytes in flight to one peer.
+const INFLIGHT_BYTES_MAX: usize = 16 << 20;
+/// Payload bytes a leader holds above its commit index.
+const UNCOMMITTED_BYTES_MAX: usize = 64 << 20;
+/// Reads waiting for their floor in the core; each stands for a whole round.
+const CORE_READS_MAX: usize = 1024;
+/// Ticks in a heartbeat interval: finer than etcd's, so that election timeouts differ by more.
+const TICKS_PER_HEARTBEAT: u64 = 2;
+/// Wait between two attempts to find a running cluster.
+const FIND_CLUSTER_WAIT: Duration = Duration::from_millis(500);
+/// How long a node without a cluster sleeps before it looks at its inbox again.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+
+/// Why a node does not run (any more).
+#[derive(Debug, thiserror::Error)]
+pub enum LifeError {
+    /// The data directory refused or failed; nothing was changed when it is a refusal.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// An empty directory could not become a member's.
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
+    /// The state machine cannot be opened.
+    #[error("cannot open the state machine: {0}")]
+    State(#[from] kv::Fatal),
+    /// What was found on disk contradicts itself.
+    #[error(
+        "the log and the state of this member contradict each other: {0}. The member must not take part; remove it from the cluster and add a new one with an empty directory"
+    )]
+    Contradiction(Core_),
+    /// A single voter with a damaged log has nobody to repair it from.
+    #[error(
+        "the log of the only voter is damaged ({ranges}); nothing was changed. Restore a backup into an empty directory; `quorate wal inspect` shows what is left"
+    )]
+    SingleVoterDamaged {
+        /// Which entries.
+        ranges: String,
+    },
+    /// The directory belongs to another member than the flags describe.
+    #[error(
+        "the data directory belongs to member {found:x}, whose peer URLs are {theirs:?}, but this node is told to be reached at {ours:?}, which are those of member {other:x}: two directories were exchanged. Put them back; nothing was changed"
+    )]
+    SwappedDirectory {
+        /// Whose it is.
+        found: u64,
+        /// Where that member is reached.
+        theirs: Vec<String>,
+        /// What this node advertises.
+        ours: Vec<String>,
+        /// Who is reached there.
+        other: u64,
+    },
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
+    /// The member had to stop.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl LifeError {
+    /// Whether the data directory is refused (exit code 4).
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Storage(error) => error.is_refusal(),
+            Self::Genesis(GenesisError::Storage(error)) => error.is_refusal(),
+            Self::SwappedDirectory { .. }
+            | Self::SingleVoterDamaged { .. }
+            | Self::Contradiction(_) => true,
+            Self::Genesis(_) | Self::State(_) | Self::Thread(_) | Self::Failed(_) => false,
+        }
+    }
+}
+
+/// The ways out of the replica.
+pub struct Doors {
+    /// The data directory.
+    pub disk: Arc<dyn Disk>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub rng: Box<dyn Rng>,
+}
+
+/// A replica that lives in its own thread.
+pub struct Replica {
+    handle: Handle,
+    ended: oneshot::Receiver<Result<(), LifeError>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Replica {
+    /// Opens the data directory, listens for peers, and lives.
+    ///
+    /// # Errors
+    /// [`LifeError`], when the directory is refused or a thread cannot be started. What goes wrong
+    /// later is told by [`Replica::ended`].
+    pub fn start(
+        config: &NodeConfig,
+        mut doors: Doors,
+        peers: Vec<TcpListener>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, LifeError> {
+        let pid = std::process::id();
+        let (dir, _) = DataDir::open(Arc::clone(&doors.disk), &mut *doors.rng, pid)?;
+        let seen = PeersSeen::open(Arc::clone(&doors.disk))?;
+        let shared = Arc::new(Shared {
+            inbox: Inbox::default(),
+            status: ArcSwap::from_pointee(idle_status(&dir)),
+            reader: ArcSwapOption::empty(),
+            boot_nonce: dir.boot_nonce(),
+            next_request: AtomicU64::new(1),
+            request_bytes_max: config.max_request_bytes,
+            clock: Arc::clone(&doors.clock),
+        });
+        let sink = Arc::new(PeerSink::new(Arc::clone(&shared), seen));
+        let transport = Transport::start(peers, sink).map_err(LifeError::Thread)?;
+        let handle = Handle {
+            shared: Arc::clone(&shared),
+        };
+        let (tell, ended) = oneshot::channel();
+        let mut life = Life {
+            config: config.clone(),
+            doors,
+            dir,
+            transport: Some(transport),
+            shared,
+            metrics,
+            opened: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name("replica".to_owned())
+            .spawn(move || {
+                let result = life.live();
+                if let Err(error) = &result {
+                    tracing::error!(%error, "the replica has stopped");
+                }
+                life.end();
+                // Nobody may be left to hear it.
+                let _ = tell.send(result);
+            })
+            .map_err(LifeError::Thread)?;
+        Ok(Self {
+            handle,
+            ended,
+            thread: Some(thread),
+        })
+    }
+
+    /// Access for everybody else.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Waits until the replica has ended by itself or was stopped.
+    ///
+    /// # Errors
+    /// Why it had to stop.
+    pub async fn ended(&mut self) -> Result<(), LifeError> {
+        (&mut self.ended).await.unwrap_or_else(|_| {
+            Err(LifeError::Failed(
+                "the replica's thread has ended without a reason".to_owned(),
+            ))
+        })
+    }
+
+    /// Stops in good order: hands leadership over, finishes what was accepted, syncs.
+    pub async fn stop(&self) {
+        let (done, told) = oneshot::channel();
+        if self
+            .handle
+            .shared
+            .inbox
+            .push_always(Input::Stop { done })
+            .is_ok()
+        {
+            // An error means that it has ended before.
+            let _ = told.await;
+        }
+    }
+}
+
+impl Drop for Replica {
+    /// Ends the thread as a crash would: nothing is handed over, what is durable stays.
+    fn drop(&mut self) {
+        let killed = Input::Failed("the replica was dropped".to_owned());
+        let _ = self.handle.shared.inbox.push_always(killed);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn idle_status(dir: &DataDir) -> ReplicaStatus {
+    let identity = dir.identity();
+    ReplicaStatus {
+        phase: match identity {
+            None => Phase::Unjoined,
+            Some(identity) if identity.removed => Phase::Removed,
+            Some(_) => Phase::Joined,
+        },
+        cluster_id: identity.map_or(0, |identity| identity.cluster_id),
+        cluster_uuid: identity.map(|identity| identity.cluster_uuid),
+        member_id: identity.map_or(0, |identity| identity.member_id.0),
+        directory_id: dir.directory_id(),
+        incarnation: dir.incarnation(),
+        term: 0,
+        leader: 0,
+        role: Role::Follower,
+        commit: 0,
+        applied: 0,
+        durable: 0,
+        last: 0,
+        membership_index: 0,
+        membership_settled: false,
+        members: Arc::from([]),
+        peers: Vec::new(),
+    }
+}
+
+struct Life {
+    config: NodeConfig,
+    doors: Doors,
+    dir: DataDir,
+    transport: Option<Transport>,
+    shared: Arc<Shared>,
+    metrics: Arc<Metrics>,
+    /// The log of a member that was founded in this start.
+    opened: Option<(Wal, Recovered)>,
+}
+
+/// What ended a phase without a cluster.
+enum Idle {
+    Stopped,
+    Founded,
+}
+
+impl Life {
+    fn live(&mut self) -> Result<(), LifeError> {
+        loop {
+            self.shared.status.store(Arc::new(idle_status(&self.dir)));
+            let idle = match self.dir.identity() {
+                None => match self.config.start.clone() {
+                    Start::Managed => self.wait(RequestError::Unjoined)?,
+                    Start::Static {
+                        initial_cluster,
+                        state,
+                        token,
+                    } => match state {
+                        InitialState::New => {
+                            let (name, urls) =
+                                (&self.config.name, &self.config.advertise_peer_urls);
+                            let new =
+                                genesis::from_static_list(name, urls, &initial_cluster, &token)?;
+                            self.found(&new)?;
+                            Idle::Founded
+                        }
+                        InitialState::Existing => {
+                            let urls = initial_cluster.into_iter().map(|member| member.peer_url);
+                            self.find_cluster(&urls.collect::<Vec<_>>())?
+                        }
+                    },
+                },
+                Some(identity) if identity.removed => self.wait(RequestError::Removed)?,
+                Some(identity) => match self.run_member(identity)? {
+                    Ended::Stopped => return Ok(()),
+                    Ended::Removed => {
+                        tracing::warn!("this member was removed from its cluster and stays out");
+                        self.dir.mark_removed()?;
+                        continue;
+                    }
+                    Ended::Failed(reason) => return Err(LifeError::Failed(reason)),
+                },
+            };
+            match idle {
+                Idle::Stopped => return Ok(()),
+                Idle::Founded => {}
+            }
+        }
+    }
+
+    /// Refuses whatever comes from now on.
+    fn end(&mut self) {
+        self.shared.reader.store(None);
+        if let Some(transport) = &mut self.transport {
+            transport.stop();
+        }
+        let mut status = ReplicaStatus::clone(&self.shared.status.load());
+        status.phase = Phase::Stopping;
+        self.shared.status.store(Arc::new(status));
+        for input in self.shared.inbox.close() {
+            refuse(input, &RequestError::Stopped);
+        }
+    }
+
+    fn found(&mut self, new: &NewMember) -> Result<(), GenesisError> {
+        let opened = genesis::found(&self.doors.disk, &mut self.dir, new)?;
+        self.opened = Some(opened);
+        tracing::info!(
+            member = %format_args!("{:x}", new.member_id),
+            cluster = %format_args!("{:x}", new.cluster.id),
+            founds_cluster = new.first_entry.is_some(),
+            "this directory is a member's now"
+        );
+        Ok(())
+    }
+
+    /// Answers admin calls until one of them gives this node an identity.
+    fn wait(&mut self, refusal: RequestError) -> Result<Idle, LifeError> {
+        let mut batch = Vec::new();
+        loop {
+            self.shared.inbox.wait_and_drain(&mut batch, IDLE_WAIT);
+            for input in batch.drain(..) {
+                match input {
+                    Input::Stop { done } => {
+                        let _ = done.send(());
+                        return Ok(Idle::Stopped);
+                    }
+                    Input::Failed(reason) => return Err(LifeError::Failed(reason)),
+                    Input::Admin(AdminCall::Bootstrap { bootstrap, reply })
+                        if self.dir.identity().is_none() =>
+                    {
+                        let urls = match bootstrap.peer_urls.as_slice() {
+                            [] => &self.config.advertise_peer_urls,
+                            urls => urls,
+                        };
+                        let new =
+                            genesis::bootstrap(bootstrap.cluster_uuid, bootstrap.member_id, urls);
+                        let result = self.become_member(&new);
+                        let founded = result.is_ok();
+                        let _ = reply.send(result);
+                        if founded {
+                            return Ok(Idle::Founded);
+                        }
+                    }
+                    Input::Admin(AdminCall::Join { join, reply })
+                        if self.dir.identity().is_none() =>
+                    {
+                        let result = self.join(join.cluster_uuid, join.member_id, &join.seeds);
+                        let founded = result.is_ok();
+                        let _ = reply.send(result);
+                        if founded {
+                            return Ok(Idle::Founded);
+                        }
+                    }
+                    Input::Admin(AdminCall::Membership { reply }) => {
+                        let _ = reply.send(Ok(self.empty_view()));
+                    }
+                    other => refuse(other, &refusal),
+                }
+            }
+        }
+    }
+
+    fn empty_view(&self) -> MembershipView {
+        let members = Arc::from([]);
+        MembershipView {
+            index: 0,
+            term: 0,
+            leader: 0,
+            commit: 0,
+            members,
+            peers: Vec::new(),
+        }
+    }
+
+    fn become_member(&mut self, new: &NewMember) -> Result<(), AdminError> {
+        if new.member_id == 0 || new.cluster.uuid == [0; 16] {
+            let text = "member ID 0 and the zero UUID name nobody; choose random ones";
+            return Err(AdminError::Invalid(text.to_owned()));
+        }
+        let urls = &self.config.advertise_peer_urls;
+        if let Some(bad) = urls.iter().find(|url| transport::authority(url).is_err()) {
+            return Err(AdminError::InvalidPeerUrls { url: bad.clone() });
+        }
+        self.found(new)
+            .map_err(|error| AdminError::Invalid(error.to_string()))
+    }
+
+    /// `Join`: the seeds are asked who they are, so that a wrong address is an error now and not a
+    /// silence later. One that agrees is enough; none that answers is no reason to refuse, since
+    /// the leader dials us.
+    fn join(
+        &mut self,
+        cluster_uuid: [u8; 16],
+        member_id: u64,
+        seeds: &[String],
+    ) -> Result<(), AdminError> {
+        let mut cluster = kv::ClusterInfo {
+            uuid: cluster_uuid,
+            id: 0,
+        };
+        for seed in seeds {
+            let Ok(found) = ask(std::slice::from_ref(seed)) else {
+                continue;
+            };
+            if found.cluster.uuid != cluster_uuid {
+                return Err(AdminError::Invalid(format!(
+                    "seed {seed:?} belongs to another cluster; ask the members of the right one"
+                )));
+            }
+            if found.removed.contains(&member_id) {
+                return Err(AdminError::MemberIdExists);
+            }
+            cluster = found.cluster;
+            break;
+        }
+        self.become_member(&NewMember {
+            cluster,
+            member_id,
+            first_entry: None,
+        })
+    }
+
+    /// etcd's `--initial-cluster-state existing`: asks the listed members for the membership and
+    /// takes the identity that was added with our peer URLs.
+    fn find_cluster(&mut self, urls: &[String]) -> Result<Idle, LifeError> {
+        let mut ours = self.config.advertise_peer_urls.clone();
+        ours.sort();
+        let others: Vec<&String> = urls.iter().filter(|url| !ours.contains(url)).collect();
+        let mut complained = false;
+        let mut batch = Vec::new();
+        loop {
+            for url in &others {
+                let Ok(found) = ask(std::slice::from_ref(url)) else {
+                    continue;
+                };
+                let us = found.members.values().find(|member| {
+                    let mut theirs = member.peer_urls.clone();
+                    theirs.sort();
+                    theirs == ours
+                });
+                if let Some(us) = us {
+                    let new = NewMember {
+                        cluster: found.cluster,
+                        member_id: us.id,
+                        first_entry: None,
+                    };
+                    self.found(&new)?;
+                    return Ok(Idle::Founded);
+                }
+            }
+            if !complained {
+                complained = true;
+                tracing::warn!(
+                    asked = ?others,
+                    ?ours,
+                    "no running member knows these peer URLs yet; add this member first"
+                );
+            }
+            self.shared
+                .inbox
+                .wait_and_drain(&mut batch, FIND_CLUSTER_WAIT);
+            for input in batch.drain(..) {
+                match input {
+                    Input::Stop { done } => {
+                        let _ = done.send(());
+                        return Ok(Idle::Stopped);
+                    }
+                    Input::Failed(reason) => return Err(LifeError::Failed(reason)),
+                    other => refuse(other, &RequestError::Unjoined),
+                }
+            }
+        }
+    }
+
+    fn run_member(&mut self, identity: Identity) -> Result<Ended, LifeError> {
+        let (wal, recovered) = match self.opened.take() {
+            Some(opened) => opened,
+            None => {
+                let mut options = WalOptions::new(identity.directory_id, identity.incarnation);
+                options.was_member = true;
+                Wal::open(Arc::clone(&self.doors.disk), WAL_DIR, options)?
+            }
+        };
+        if recovered.verdict == Verdict::Corrupt {
+            return self.repair(identity, &recovered);
+        }
+        let options = Options {
+            identity: history_identity(&identity),
+            ..Options::default()
+        };
+        let disk = Arc::clone(&self.doors.disk);
+        let (mut store, _) = kv::Store::open(disk, HISTORY_DIR, options)?;
+        store.answer_only(self.shared.boot_nonce);
+        self.check_addresses(identity.member_id.0, &store.reader().members())?;
+        let restored = restored(recovered, store.applied().index);
+        let seed = self.doors.rng.next_u64();
+        let raft = Node::new(self.raft_config(&identity, seed), restored)
+            .map_err(LifeError::Contradiction)?;
+        let core = Core::new(self.core_config(&identity), raft, store);
+        let Some(mut transport) = self.transport.take() else {
+            return Err(LifeError::Failed(
+                "a member has run before in this process".to_owned(),
+            ));
+        };
+        transport.identify(Some(self.local(&identity)));
+        let disk = DiskThread::start(wal, self.shared.inbox.clone()).map_err(LifeError::Thread)?;
+        let (shared, metrics) = (Arc::clone(&self.shared), Arc::clone(&self.metrics));
+        let mut shell = Shell::new(core, disk, transport, shared, metrics);
+        let ended = shell.run();
+        self.shared.reader.store(None);
+        self.transport = Some(shell.into_transport());
+        Ok(ended)
+    }
+
+    fn raft_config(&self, identity: &Identity, seed: u64) -> Config {
+        let ticks = TICKS_PER_HEARTBEAT;
+        let election = self.config.election_ms * ticks / self.config.heartbeat_ms.max(1);
+        Config {
+            id: identity.member_id,
+            election_ticks: u32::try_from(election).unwrap_or(u32::MAX / 4),
+            heartbeat_ticks: u32::try_from(ticks).unwrap_or(1),
+            seed,
+            append_bytes_max: APPEND_BYTES_MAX,
+            inflight_appends_max: INFLIGHT_APPENDS_MAX,
+            inflight_bytes_max: INFLIGHT_BYTES_MAX,
+            uncommitted_bytes_max: UNCOMMITTED_BYTES_MAX,
+            pending_reads_max: CORE_READS_MAX,
+            promote_lag_max: super::PROMOTE_LAG_MAX,
+            #[cfg(planted)]
+            planted: 0,
+        }
+    }
+
+    fn core_config(&self, identity: &Identity) -> CoreConfig {
+        let entries = self.config.snapshot_catchup_entries;
+        CoreConfig {
+            boot_nonce: self.shared.boot_nonce,
+            cluster_uuid: identity.cluster_uuid,
+            cluster_id: identity.cluster_id,
+            directory_id: identity.directory_id,
+            incarnation: identity.incarnation,
+            name: self.config.name.clone(),
+            client_urls: self.config.advertise_client_urls.clone(),
+            election_ms: self.config.election_ms,
+            tick_ms: (self.config.heartbeat_ms / TICKS_PER_HEARTBEAT).max(1),
+            catchup_entries: usize::try_from(entries).unwrap_or(usize::MAX / 2),
+            catchup_bytes_max: CATCHUP_BYTES_MAX,
+            max_learners: self.config.max_learners,
+            strict_reconfig_check: self.config.strict_reconfig_check,
+        }
+    }
+
+    fn local(&self, identity: &Identity) -> Local {
+        Local {
+            cluster_uuid: identity.cluster_uuid,
+            member: identity.member_id.0,
+            life: PeerLife {
+                directory_id: identity.directory_id,
+                incarnation: identity.incarnation,
+                boot_nonce: self.shared.boot_nonce,
+            },
+            peer_urls: self.config.advertise_peer_urls.clone(),
+        }
+    }
+
+    /// A directory whose member is reached elsewhere, at a node that is reached where another
+    /// member is: two directories were exchanged.
+    fn check_addresses(&self, id: u64, members: &kv::Members) -> Result<(), LifeError> {
+        let ours = &self.config.advertise_peer_urls;
+        let shares = |urls: &[String]| urls.iter().any(|url| ours.contains(url));
+        let Some(us) = members.members.get(&id) else {
+            return Ok(());
+        };
+        let other = members
+            .members
+            .values()
+            .find(|other| other.id != id && shares(&other.peer_urls));
+        match other {
+            Some(other) if !shares(&us.peer_urls) => Err(LifeError::SwappedDirectory {
+                found: id,
+                theirs: us.peer_urls.clone(),
+                ours: ours.clone(),
+                other: other.id,
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The log is damaged where it had been synced: this member may have acknowledged what is
+    /// lost, so it neither votes nor acknowledges (N5, N9). It stays up, says so, and waits to be
+    /// replaced; the only voter halts instead.
+    fn repair(&mut self, identity: Identity, recovered: &Recovered) -> Result<Ended, LifeError> {
+        let ranges: Vec<String> = recovered
+            .damaged
+            .iter()
+            .map(|range| format!("{range:?}"))
+            .collect();
+        let ranges = ranges.join(", ");
+        if voters(recovered) == [identity.member_id] {
+            return Err(LifeError::SingleVoterDamaged { ranges });
+        }
+        tracing::error!(
+            ranges,
+            "the log of this member is damaged; it takes no part until it is replaced: remove it \
+             and add a new member with an empty directory"
+        );
+        let mut status = idle_status(&self.dir);
+        status.phase = Phase::Repairing;
+        self.shared.status.store(Arc::new(status));
+        match self.wait(RequestError::Repairing)? {
+            Idle::Stopped | Idle::Founded => Ok(Ended::Stopped),
+        }
+    }
+}
+
+/// Voters of the newest membership that is still readable.
+fn voters(recovered: &Recovered) -> Vec<quorate_raft::MemberId> {
+    let of_entry = |entry: &quorate_raft::Entry| match &entry.payload {
+        quorate_raft::Payload::Membership { membership, .. } => Some(membership.voters.clone()),
+        quorate_raft::Payload::Empty | quorate_raft::Payload::Command(_) => None,
+    };
+    let entries = recovered
+        .salvaged
+        .iter()
+        .rev()
+        .chain(recovered.entries.iter().rev());
+    let base = || {
+        recovered
+            .base
+            .as_ref()
+            .map(|base| base.membership.voters.clone())
+    };
+    entries
+        .filter_map(of_entry)
+        .next()
+        .or_else(base)
+        .unwrap_or_default()
+        .into_iter()
+        .collect()
+}
+
+/// Mixed into every segment of the revision log: unlike for any other member and start.
+fn history_identity(identity: &Identity) -> u64 {
+    let mut first = [0; 8];
+    first.copy_from_slice(&identity.directory_id[..8]);
+    u64::from_le_bytes(first) ^ identity.incarnation.rotate_left(48)
+}
+
+fn restored(recovered: Recovered, applied: LogIndex) -> Restored {
+    let Recovered {
+        hard_state,
+        base,
+        entries,
+        commit,
+        ..
+    } = recovered;
+    let hard_state: HardState = hard_state;
+    let snapshot: SnapshotMeta = base.unwrap_or_default();
+    // The first entry of a cluster is committed by construction.
+    let commit = if entries.is_empty() {
+        commit
+    } else {
+        commit.max(LogIndex(1))
+    };
+    Restored {
+        hard_state,
+        snapshot,
+        entries,
+        commit,
+        applied,
+    }
+}
+
+/// Asks a running member for the membership.
+fn ask(urls: &[String]) -> Result<kv::Members, transport::ConnectError> {
+    let bytes = transport::query_membership(urls)?;
+    kv::Members::decode(&bytes.into())
+        .map_err(|error| transport::ConnectError::Protocol(error.to_string()))
+}
+
+/// Answers an input that cannot be served in this phase.
+fn refuse(input: Input, error: &RequestError) {
+    // Whoever asked may have gone away.
+    match input {
+        Input::Propose { reply, .. } => drop(reply.send(Err(error.clone()))),
+        Input::Read { reply } => drop(reply.send(Err(error.clone()))),
+        Input::Admin(call) => call.refuse(&AdminError::Request(error.clone())),
+        Input::Stop { done } => drop(done.send(())),
+        Input::Peer { .. }
+        | Input::PeerConnected { .. }
+        | Input::PeerRefused { .. }
+        | Input::Persisted(_)
+        | Input::SnapshotSent { .. }
+        | Input::SnapshotReceived(_)
+        | Input::Failed(_) => {}
+    }
+}

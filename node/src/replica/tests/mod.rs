@@ -1,0 +1,346 @@
+//! Whole members in one process: real threads, real sockets on loopback, real files.
+
+mod cluster;
+
+use super::*;
+use crate::kv::{Interval, Op, Put, RangeRequest, Response};
+use cluster::TestCluster;
+
+#[test]
+fn a_single_member_serves_what_it_was_given_also_after_a_crash() {
+    let mut cluster = TestCluster::bootstrapped();
+    let put = cluster.put(0, "a", "1");
+    assert_eq!(put.revision.0, 2);
+    assert_eq!(
+        put.result,
+        Ok(Response::Put(kv::PutResult { prev_kv: None }))
+    );
+    assert_eq!(cluster.get(0, "a").as_deref(), Some("1"));
+    cluster.kill(0);
+    cluster.start(0);
+    cluster.await_leader();
+    assert_eq!(cluster.get(0, "a").as_deref(), Some("1"));
+    assert_eq!(cluster.put(0, "a", "2").revision.0, 3);
+}
+
+#[test]
+fn an_unjoined_node_serves_nothing_and_bootstraps_once() {
+    let mut cluster = TestCluster::managed(1);
+    let handle = cluster.handle(0);
+    assert_eq!(handle.status().phase, Phase::Unjoined);
+    assert!(handle.reader().is_none());
+    let error = cluster.block_on(handle.read_barrier());
+    assert_eq!(error, Err(RequestError::Unjoined));
+    let bootstrap = |member_id| Bootstrap {
+        cluster_uuid: [7; 16],
+        member_id,
+        peer_urls: Vec::new(),
+    };
+    cluster.block_on(handle.bootstrap(bootstrap(1))).unwrap();
+    cluster.await_leader();
+    cluster
+        .block_on(handle.bootstrap(bootstrap(1)))
+        .expect("the same call again succeeds");
+    let other = cluster.block_on(handle.bootstrap(bootstrap(2)));
+    assert!(
+        matches!(other, Err(AdminError::AlreadyJoined { member_id: 1, .. })),
+        "{other:?}"
+    );
+    cluster.kill(0);
+    cluster.start(0);
+    let other = cluster.block_on(cluster.handle(0).bootstrap(bootstrap(2)));
+    assert!(
+        matches!(other, Err(AdminError::AlreadyJoined { .. })),
+        "after a restart: {other:?}"
+    );
+}
+
+#[test]
+fn three_static_members_form_one_cluster_and_every_member_takes_writes() {
+    let mut cluster = TestCluster::of_static(3);
+    for member in 0..3 {
+        let key = format!("from-{member}");
+        cluster.put(member, &key, "x");
+    }
+    for member in 0..3 {
+        for key in ["from-0", "from-1", "from-2"] {
+            assert_eq!(
+                cluster.get(member, key).as_deref(),
+                Some("x"),
+                "{key} on {member}"
+            );
+        }
+    }
+    let ids: Vec<u64> = (0..3)
+        .map(|member| cluster.handle(member).status().cluster_id)
+        .collect();
+    assert!(ids.iter().all(|id| *id == ids[0] && *id != 0), "{ids:?}");
+    for member in 0..3 {
+        cluster.kill(member);
+    }
+    for member in 0..3 {
+        cluster.start(member);
+    }
+    cluster.await_leader();
+    for member in 0..3 {
+        assert_eq!(cluster.get(member, "from-1").as_deref(), Some("x"));
+    }
+}
+
+#[test]
+fn a_killed_leader_is_succeeded_and_comes_back() {
+    let mut cluster = TestCluster::of_static(3);
+    cluster.put(0, "a", "1");
+    let leader = cluster.await_leader();
+    cluster.kill(leader);
+    let next = cluster.await_leader();
+    assert_ne!(leader, next);
+    cluster.put(next, "a", "2");
+    cluster.start(leader);
+    assert_eq!(cluster.get(leader, "a").as_deref(), Some("2"));
+}
+
+#[test]
+fn names_and_client_urls_are_published_by_every_member() {
+    let cluster = TestCluster::of_static(3);
+    for member in 0..3 {
+        cluster.wait_for("published names", || {
+            let status = cluster.handle(member).status();
+            let named = |member: &Member| !member.name.is_empty() && !member.client_urls.is_empty();
+            status.members.len() == 3 && status.members.iter().all(named)
+        });
+    }
+}
+
+#[test]
+fn a_learner_joins_is_promoted_and_a_removed_member_stays_out() {
+    let mut cluster = TestCluster::bootstrapped();
+    for key in 0..50 {
+        cluster.put(0, &format!("key-{key}"), "x");
+    }
+    cluster.grow(1);
+    assert_eq!(cluster.get(1, "key-49").as_deref(), Some("x"));
+    cluster.grow(2);
+    cluster.put(2, "late", "y");
+    let leader = cluster.await_leader();
+    let (victim, id) = (2, cluster.id(2));
+    let view = cluster.membership(leader);
+    let after = cluster
+        .block_on(cluster.handle(leader).member_remove(id, Some(view.index)))
+        .unwrap();
+    assert!(after.member(id).is_none());
+    cluster.wait_for("the removed member to know", || {
+        cluster.handle(victim).status().phase == Phase::Removed
+    });
+    let refused = cluster.block_on(cluster.handle(victim).read_barrier());
+    assert!(matches!(refused, Err(RequestError::Removed)), "{refused:?}");
+    cluster.kill(victim);
+    cluster.start(victim);
+    assert_eq!(
+        cluster.handle(victim).status().phase,
+        Phase::Removed,
+        "after a restart"
+    );
+    let survivor = cluster.await_leader();
+    cluster.put(survivor, "after", "z");
+}
+
+#[test]
+fn membership_changes_are_compare_and_set_and_idempotent() {
+    let cluster = TestCluster::bootstrapped();
+    let handle = cluster.handle(0);
+    let view = cluster.membership(0);
+    let urls = cluster.peer_urls(1);
+    let add = MemberAdd {
+        id: Some(9),
+        peer_urls: urls.clone(),
+        learner: true,
+        expected: Some(view.index),
+    };
+    let (id, after) = cluster.block_on(handle.member_add(add.clone())).unwrap();
+    assert_eq!(id, 9);
+    assert!(after.index > view.index);
+    cluster
+        .block_on(handle.member_add(add.clone()))
+        .expect("the same call again succeeds");
+    let stale = MemberAdd {
+        id: Some(10),
+        peer_urls: vec!["http://h:1".to_owned()],
+        ..add
+    };
+    let error = cluster
+        .block_on(handle.member_add(stale.clone()))
+        .unwrap_err();
+    assert!(
+        matches!(error, AdminError::ConfigChanged { .. }),
+        "{error:?}"
+    );
+    let second = MemberAdd {
+        expected: Some(after.index),
+        ..stale
+    };
+    let error = cluster.block_on(handle.member_add(second)).unwrap_err();
+    assert_eq!(error, AdminError::TooManyLearners);
+    let error = cluster
+        .block_on(handle.member_promote(9, Some(after.index)))
+        .unwrap_err();
+    assert!(
+        matches!(error, AdminError::LearnerNotReady | AdminError::Unhealthy),
+        "a learner that never started: {error:?}"
+    );
+    let removed = cluster
+        .block_on(handle.member_remove(9, Some(after.index)))
+        .unwrap();
+    cluster
+        .block_on(handle.member_remove(9, Some(removed.index)))
+        .expect("done already");
+    let again = MemberAdd {
+        id: Some(9),
+        peer_urls: urls,
+        learner: true,
+        expected: Some(removed.index),
+    };
+    let error = cluster.block_on(handle.member_add(again)).unwrap_err();
+    assert_eq!(
+        error,
+        AdminError::MemberIdExists,
+        "c12: an ID is never used twice"
+    );
+    let unknown = cluster
+        .block_on(handle.member_remove(77, None))
+        .unwrap_err();
+    assert_eq!(unknown, AdminError::MemberNotFound);
+}
+
+#[test]
+fn leadership_moves_on_request_and_writes_go_on() {
+    let cluster = TestCluster::of_static(3);
+    let leader = cluster.await_leader();
+    let target = (leader + 1) % 3;
+    let id = cluster.id(target);
+    let follower = cluster.block_on(cluster.handle(target).transfer_leader(Some(id)));
+    assert_eq!(follower, Err(AdminError::NotLeader));
+    let moved = cluster.block_on(cluster.handle(leader).transfer_leader(Some(id)));
+    assert_eq!(moved, Ok(id));
+    cluster.put(leader, "after", "x");
+    assert_eq!(cluster.get(target, "after").as_deref(), Some("x"));
+    let unknown = cluster.block_on(cluster.handle(target).transfer_leader(Some(12345)));
+    assert_eq!(unknown, Err(AdminError::BadTransferee));
+}
+
+#[test]
+fn a_graceful_stop_hands_leadership_over() {
+    let mut cluster = TestCluster::of_static(3);
+    let leader = cluster.await_leader();
+    let term = cluster.handle(leader).status().term;
+    cluster.stop(leader);
+    let next = cluster.await_leader();
+    let status = cluster.handle(next).status();
+    assert_eq!(status.term, term + 1, "one election, by transfer");
+    cluster.put(next, "a", "1");
+}
+
+#[test]
+fn c12_a_wiped_directory_under_an_old_identity_never_takes_part_again() {
+    let mut cluster = TestCluster::of_static(3);
+    cluster.put(0, "a", "1");
+    let leader = cluster.await_leader();
+    let victim = (leader + 1) % 3;
+    cluster.kill(victim);
+    cluster.wipe(victim);
+    cluster.start(victim);
+    // It derives its old ID from the flags, and the others refuse that directory.
+    for _ in 0..5 {
+        cluster.put(leader, "b", "2");
+    }
+    let status = cluster.handle(victim).status();
+    assert_eq!(status.leader, 0, "{status:?}");
+    assert!(status.applied <= 1, "{status:?}");
+}
+
+#[test]
+fn c12_a_rolled_back_directory_is_refused_by_its_peers() {
+    let mut cluster = TestCluster::of_static(3);
+    cluster.put(0, "a", "1");
+    let leader = cluster.await_leader();
+    let victim = (leader + 1) % 3;
+    cluster.kill(victim);
+    let copy = cluster.copy_of(victim);
+    cluster.start(victim);
+    assert_eq!(cluster.get(victim, "a").as_deref(), Some("1"));
+    cluster.put(victim, "b", "2");
+    cluster.kill(victim);
+    cluster.restore(victim, &copy);
+    cluster.start(victim);
+    for _ in 0..5 {
+        cluster.put(leader, "c", "3");
+    }
+    assert_eq!(
+        cluster.handle(victim).status().leader,
+        0,
+        "it hears from nobody"
+    );
+}
+
+#[test]
+fn exchanged_directories_are_refused_at_start() {
+    let mut cluster = TestCluster::of_static(3);
+    cluster.put(0, "a", "1");
+    for member in 0..3 {
+        cluster.get(member, "a");
+    }
+    for member in 0..3 {
+        cluster.stop(member);
+    }
+    cluster.swap(0, 1);
+    let error = cluster.start_and_fail(0);
+    assert!(error.is_refusal(), "{error}");
+    assert!(error.to_string().contains("exchanged"), "{error}");
+}
+
+#[test]
+fn a_second_process_on_the_directory_is_refused_and_told_the_holder() {
+    let cluster = TestCluster::bootstrapped();
+    let error = cluster.open_again(0);
+    assert!(
+        error.to_string().contains(&std::process::id().to_string()),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_request_too_large_is_refused_before_it_is_proposed() {
+    let cluster = TestCluster::bootstrapped();
+    let put = Put {
+        key: "k".into(),
+        value: vec![0; 2 << 20].into(),
+        ..Put::default()
+    };
+    let error = cluster
+        .block_on(cluster.handle(0).propose(Op::Put(put)))
+        .unwrap_err();
+    assert!(matches!(error, RequestError::TooLarge { .. }), "{error:?}");
+    assert!(!error.outcome_unknown());
+}
+
+#[test]
+fn a_minority_answers_no_linearizable_read_and_no_write() {
+    let mut cluster = TestCluster::of_static(3);
+    cluster.put(0, "a", "1");
+    let leader = cluster.await_leader();
+    for member in 0..3 {
+        if member != leader {
+            cluster.kill(member);
+        }
+    }
+    let read = cluster.block_on(cluster.handle(leader).read_barrier());
+    assert!(read.is_err());
+    let range = RangeRequest::new(Interval::Key("a".into()));
+    let stale = cluster
+        .handle(leader)
+        .reader()
+        .unwrap()
+        .range(&range)
+        .unwrap();
+    assert_eq!(stale.kvs.len(), 1, "serializable reads go on");
+}
