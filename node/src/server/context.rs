@@ -4,11 +4,13 @@
 
 use super::methods::Methods;
 use super::status::{self, Status};
+use crate::config::NodeConfig;
 use crate::kv;
 use crate::metrics::{Metrics, RequestTimer};
 use crate::replica::{Handle, Phase, ReplicaStatus, RequestError, Role};
 use quorate_api::etcdserverpb as pb;
 use quorate_api::limits::REQUEST_OVERHEAD_BYTES;
+use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +21,11 @@ pub const INFLIGHT_REQUESTS_MAX: usize = 32_768;
 
 /// Bytes of the requests under way at once, over all connections.
 pub const INFLIGHT_BYTES_MAX: usize = 256 << 20;
+
+/// Bytes of large answers that clients have not taken yet, over all connections. Beyond, further
+/// long lists are refused; single keys and writes are not, so that one slow reader of much harms
+/// nobody else.
+pub const UNSENT_BYTES_MAX: usize = 512 << 20;
 
 /// Concurrent streams of one HTTP/2 connection, however much more the configuration allows.
 pub const CONCURRENT_STREAMS_MAX: u32 = 65_536;
@@ -46,6 +53,31 @@ pub struct Config {
     pub contact_ms_max: u64,
     /// Threads that serve clients, at least one.
     pub threads: usize,
+}
+
+impl Config {
+    /// The server's part of a node's configuration, with a thread for every core.
+    #[must_use]
+    pub fn of(node: &NodeConfig) -> Self {
+        let digest = Sha256::digest(format!("{node:?}"));
+        let config_hash = digest
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        Self {
+            listen_client: node.listen_client.clone(),
+            listen_admin: node.listen_admin,
+            name: node.name.clone(),
+            config_hash,
+            max_request_bytes: node.max_request_bytes,
+            max_txn_ops: node.max_txn_ops,
+            max_concurrent_streams: node.max_concurrent_streams,
+            quota_backend_bytes: node.quota_backend_bytes,
+            contact_ms_max: 2 * node.election_ms,
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
 }
 
 /// What every request can reach.
@@ -161,6 +193,7 @@ fn phase_error(phase: Phase) -> RequestError {
 pub struct Admission {
     requests: AtomicUsize,
     bytes: AtomicUsize,
+    unsent_bytes: AtomicUsize,
 }
 
 /// Room for one request; dropping it gives the room back.
@@ -187,12 +220,46 @@ impl Admission {
         Ok(admitted)
     }
 
+    /// Whether another answer may be made that is expected to be large.
+    ///
+    /// # Errors
+    /// `too many requests` while clients have not taken those that were made.
+    pub fn enter_large(&self) -> Result<(), Status> {
+        if self.unsent_bytes.load(Ordering::Relaxed) > UNSENT_BYTES_MAX {
+            return Err(status::TOO_MANY_REQUESTS);
+        }
+        Ok(())
+    }
+
+    /// Counts a large answer until the client has taken it.
+    pub fn hold_unsent(&self, bytes: usize) -> Unsent<'_> {
+        self.unsent_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Unsent {
+            admission: self,
+            bytes,
+        }
+    }
+
     /// Requests under way, and their bytes.
     pub fn inflight(&self) -> (usize, usize) {
         (
             self.requests.load(Ordering::Relaxed),
             self.bytes.load(Ordering::Relaxed),
         )
+    }
+}
+
+/// A large answer on its way; dropping it ends the count.
+pub struct Unsent<'a> {
+    admission: &'a Admission,
+    bytes: usize,
+}
+
+impl Drop for Unsent<'_> {
+    fn drop(&mut self) {
+        self.admission
+            .unsent_bytes
+            .fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -223,5 +290,15 @@ mod tests {
         assert_eq!(admission.enter(0).err(), Some(status::TOO_MANY_REQUESTS));
         drop(all);
         assert_eq!(admission.inflight(), (0, 0));
+    }
+
+    #[test]
+    fn large_answers_wait_for_their_readers_but_small_requests_do_not() {
+        let admission = Admission::default();
+        let unsent = admission.hold_unsent(UNSENT_BYTES_MAX + 1);
+        assert_eq!(admission.enter_large(), Err(status::TOO_MANY_REQUESTS));
+        assert!(admission.enter(100).is_ok());
+        drop(unsent);
+        assert_eq!(admission.enter_large(), Ok(()));
     }
 }

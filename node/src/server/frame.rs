@@ -6,7 +6,7 @@
 
 use super::status::Status;
 use bytes::{BufMut, Bytes, BytesMut};
-use h2::RecvStream;
+use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message;
 use std::future::poll_fn;
@@ -173,6 +173,25 @@ fn escape(text: &str) -> String {
         }
     }
     escaped
+}
+
+/// Sends `bytes` as the client's window allows.
+///
+/// # Errors
+/// The client has gone.
+pub(super) async fn send(
+    stream: &mut SendStream<Bytes>,
+    mut bytes: Bytes,
+) -> Result<(), h2::Error> {
+    while !bytes.is_empty() {
+        stream.reserve_capacity(bytes.len());
+        let len = match poll_fn(|task| stream.poll_capacity(task)).await {
+            Some(len) => len?.min(bytes.len()),
+            None => return Err(h2::Reason::CANCEL.into()),
+        };
+        stream.send_data(bytes.split_to(len), false)?;
+    }
+    Ok(())
 }
 
 /// The trailers of a call that was answered.

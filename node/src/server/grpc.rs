@@ -6,7 +6,7 @@
 //! Must not know: what a handler does with a message.
 
 use super::context::Context;
-use super::frame::{decode, encode, read_message, trailers, trailers_ok};
+use super::frame::{decode, encode, read_message, send, trailers, trailers_ok};
 use super::handlers::{cluster, health, kv, maintenance};
 use super::methods::{Call, Method, unknown};
 use super::status::{self, Status};
@@ -20,6 +20,9 @@ use tonic::Code;
 
 const HAS_LEADER: HeaderName = HeaderName::from_static("hasleader");
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+/// A larger answer is counted until the client has taken it.
+const LARGE_ANSWER_BYTES: usize = 256 << 10;
+
 const CONTENT_TYPE_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// Whether the request is gRPC's, by its content type.
@@ -57,7 +60,7 @@ pub(super) async fn serve(
                     .client_sent_bytes
                     .inc_by(frame.len() as u64);
                 method.counters.sent.inc();
-                answer(&mut respond, frame);
+                answer(context, &mut respond, frame).await;
                 Code::Ok
             }
             Err(status) => {
@@ -160,14 +163,20 @@ fn parse_timeout(value: &HeaderValue) -> Option<Duration> {
 }
 
 /// Head, message and trailers. Errors mean that the client has gone, which ends the call anyway.
-fn answer(respond: &mut SendResponse<Bytes>, frame: Bytes) {
+async fn answer(context: &Context, respond: &mut SendResponse<Bytes>, frame: Bytes) {
     let mut head = http::Response::new(());
     head.headers_mut()
         .insert(header::CONTENT_TYPE, CONTENT_TYPE_GRPC);
     let Ok(mut stream) = respond.send_response(head, false) else {
         return;
     };
-    if stream.send_data(frame, false).is_ok() {
+    let sent = if frame.len() > LARGE_ANSWER_BYTES {
+        let _unsent = context.admission.hold_unsent(frame.len());
+        send(&mut stream, frame).await
+    } else {
+        stream.send_data(frame, false)
+    };
+    if sent.is_ok() {
         let _ = stream.send_trailers(trailers_ok());
     }
 }

@@ -30,10 +30,11 @@ use crate::metrics::Metrics;
 use crate::replica::Handle;
 pub use context::{
     CONCURRENT_STREAMS_MAX, Config, Context, INFLIGHT_BYTES_MAX, INFLIGHT_REQUESTS_MAX,
+    UNSENT_BYTES_MAX,
 };
 use handlers::admin::AdminService;
 use quorate_api::admin::v1::admin_server::AdminServer;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,6 +58,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// How long to wait when the process has no file descriptor left for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// After this much silence the kernel asks a client whether it is still there.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 
 /// Threads for answers that are long to make (large lists, hashes), per serving thread.
 const LONG_ANSWER_THREADS_MAX: usize = 4;
@@ -282,6 +286,7 @@ async fn accept(
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the client port cannot be served"),
     };
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE);
     let mut turns = workers.iter().cycle();
     loop {
         let accepted = tokio::select! {
@@ -290,6 +295,8 @@ async fn accept(
         };
         let ready = accepted.and_then(|(stream, _)| {
             stream.set_nodelay(true)?;
+            // A client that vanished without a word must not hold its connection for ever.
+            SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
             stream.into_std()
         });
         match (ready, turns.next()) {

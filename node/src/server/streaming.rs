@@ -5,13 +5,13 @@
 //! Must not know: what a message means, except for health.
 
 use super::context::Context;
-use super::frame::{decode, encode, read_message, trailers};
+use super::frame::{decode, encode, read_message, send, trailers};
 use super::grpc::refuse;
 use super::handlers::health;
 use super::status::Status;
 use bytes::Bytes;
+use h2::RecvStream;
 use h2::server::SendResponse;
-use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Response, header, request};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
@@ -76,19 +76,6 @@ async fn health_watch(
             () = tokio::time::sleep(HEALTH_INTERVAL) => {}
         }
     }
-}
-
-/// Sends `bytes` as the client's window allows.
-async fn send(stream: &mut SendStream<Bytes>, mut bytes: Bytes) -> Result<(), h2::Error> {
-    while !bytes.is_empty() {
-        stream.reserve_capacity(bytes.len());
-        let len = match poll_fn(|task| stream.poll_capacity(task)).await {
-            Some(len) => len?.min(bytes.len()),
-            None => return Err(h2::Reason::CANCEL.into()),
-        };
-        stream.send_data(bytes.split_to(len), false)?;
-    }
-    Ok(())
 }
 
 /// Hands the call to tonic's reflection service. Rare, so its cost does not matter.

@@ -35,6 +35,7 @@ pub(in crate::server) async fn range(
         let request = convert::range(request);
         let reader = readable(context, &request).await?;
         if is_long(&reader, &request) {
+            context.admission.enter_large()?;
             let header = context.header(0);
             let encode = move || framed(header, reader.range(&request)?);
             return blocking(encode).await;
@@ -192,6 +193,7 @@ async fn read_txn(
         TxnOp::Put(_) | TxnOp::DeleteRange(_) | TxnOp::Txn(_) | TxnOp::Empty => false,
     });
     if long {
+        context.admission.enter_large()?;
         return blocking(move || Ok(reader.txn(&txn)?)).await;
     }
     Ok(reader.txn(&txn)?)

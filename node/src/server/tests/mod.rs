@@ -4,6 +4,7 @@ mod grpc;
 mod http;
 
 use super::{Config, Running, serve};
+use crate::config::NodeConfig;
 use crate::metrics::Metrics;
 use crate::replica::solo::{REQUEST_BYTES_MAX, Solo};
 use std::net::SocketAddr;
@@ -19,18 +20,11 @@ struct Served {
 
 impl Served {
     fn start(solo: Solo) -> Self {
-        let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+        let node = NodeConfig::managed("solo", "unused");
         let config = Config {
-            listen_client: vec![any_port],
-            listen_admin: Some(any_port),
-            name: "solo".to_owned(),
-            config_hash: "00".to_owned(),
             max_request_bytes: REQUEST_BYTES_MAX,
-            max_txn_ops: 128,
-            max_concurrent_streams: u32::MAX,
-            quota_backend_bytes: Some(2 << 30),
-            contact_ms_max: 1000,
             threads: 2,
+            ..Config::of(&node)
         };
         let shutdown = CancellationToken::new();
         let metrics = Arc::new(Metrics::default());
@@ -65,17 +59,10 @@ impl Drop for Served {
 fn a_port_in_use_is_refused_with_its_address() {
     let served = Served::joined();
     let shutdown = CancellationToken::new();
+    let node = NodeConfig::managed("second", "unused");
     let config = Config {
         listen_client: vec![served.address()],
-        listen_admin: None,
-        name: String::new(),
-        config_hash: String::new(),
-        max_request_bytes: 1,
-        max_txn_ops: 1,
-        max_concurrent_streams: 1,
-        quota_backend_bytes: None,
-        contact_ms_max: 1,
-        threads: 1,
+        ..Config::of(&node)
     };
     let error = serve(
         config,
