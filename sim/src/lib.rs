@@ -5,6 +5,7 @@
 //! member), [`store`] (what survives a crash), [`checkers`] (what must hold), [`workload`].
 
 pub mod checkers;
+pub mod disk;
 pub mod host;
 pub mod machine;
 pub mod net;

@@ -6,6 +6,7 @@
 pub mod codec;
 mod error;
 mod identity;
+pub mod inspect;
 mod lock;
 pub mod peers;
 pub mod recovery;

@@ -30,6 +30,9 @@ pub(crate) struct Slot {
 /// What the file holds: the two slots, `None` where one is damaged.
 pub(crate) type SlotPair = [Option<Slot>; 2];
 
+/// The file and what it holds.
+pub(crate) type SlotsRead = (Box<dyn File>, SlotPair);
+
 /// The open file, with both slots equal to `current`.
 pub(crate) struct Slots {
     file: Box<dyn File>,
@@ -71,7 +74,7 @@ impl Slots {
         dir: &str,
         log_id: Option<[u8; 16]>,
         mode: OpenMode,
-    ) -> Result<Option<(Box<dyn File>, SlotPair)>, Error> {
+    ) -> Result<Option<SlotsRead>, Error> {
         let path = format!("{dir}/{SLOTS_FILE}");
         let shown = || disk.display(&path);
         if !disk.exists(&path).context("look for", shown)? {

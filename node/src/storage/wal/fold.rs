@@ -48,6 +48,18 @@ pub(crate) struct SegmentState {
     pub base_was_cut: bool,
 }
 
+impl SegmentState {
+    /// A segment without entries.
+    pub(crate) fn new(header: &SegmentHeader) -> Self {
+        Self {
+            id: header.id,
+            base: header.base.last.index,
+            highest: LogIndex(0),
+            base_was_cut: false,
+        }
+    }
+}
+
 /// What a log says.
 #[derive(Debug, Default)]
 pub(crate) struct Folded {

@@ -23,7 +23,6 @@ pub use fold::DamagedRange;
 pub use open::Recovered;
 pub use record::{PAYLOAD_BYTES_MAX, Position};
 
-pub(crate) use fold::{Folded, fold};
 pub(crate) use open::{Found, load};
 
 use super::codec::{self, LEAVE_CONTEXT_BYTES_MAX, MEMBERSHIP_IDS_MAX};
@@ -100,7 +99,6 @@ impl WalOptions {
 
 /// The open log.
 pub struct Wal {
-    disk: Arc<dyn Disk>,
     options: WalOptions,
     files: Files,
     slots: Slots,
@@ -202,7 +200,9 @@ impl Wal {
                 return Ok(());
             }
             wal.write_copy()?;
-            if wal.pad_to_block()? {
+            wal.pad_to_block()?;
+            // A full segment needs no mark: the next header carries the watermark.
+            if wal.room() >= record_bytes(0) as u32 {
                 wal.put_mark()?;
                 wal.write()?;
             }
@@ -466,22 +466,20 @@ impl Wal {
         self.roll(segment_for(bytes, header), Start::Continues, base)
     }
 
-    /// Fills the block up to its end, so that a mark lands in the next one. Answers whether a mark
-    /// still fits behind it; a full segment needs none, the next header carries the watermark.
-    fn pad_to_block(&mut self) -> Result<bool, Error> {
-        let header = record_bytes(0);
-        let mut gap = self.end.offset.next_multiple_of(BLOCK_BYTES as u32) - self.end.offset;
-        if gap > 0 && (gap as usize) < header {
-            gap += BLOCK_BYTES as u32;
+    /// Fills the block up to its end, so that a mark lands in the next one; unless the segment has
+    /// no next one.
+    fn pad_to_block(&mut self) -> Result<(), Error> {
+        let header = record_bytes(0) as u32;
+        let block = BLOCK_BYTES as u32;
+        let mut gap = self.end.offset.next_multiple_of(block) - self.end.offset;
+        if gap > 0 && gap < header {
+            gap += block;
         }
-        if gap + header as u32 > self.room() {
-            return Ok(false);
+        if gap == 0 || gap + header > self.room() {
+            return Ok(());
         }
-        if gap > 0 {
-            let payload = gap as usize - header;
-            self.put(Kind::Pad, at(0), |buf| buf.resize(buf.len() + payload, 0))?;
-        }
-        Ok(true)
+        let payload = (gap - header) as usize;
+        self.put(Kind::Pad, at(0), |buf| buf.resize(buf.len() + payload, 0))
     }
 
     /// Bytes of records that still fit into the segment, beside its seal.
@@ -534,7 +532,7 @@ impl Wal {
         candidates
             .filter(|segment| !segment.base_was_cut)
             .map(|segment| segment.id)
-            .last()
+            .next_back()
     }
 
     fn drop_released(&mut self) -> Result<(), Error> {
@@ -629,12 +627,7 @@ impl Wal {
         self.chain = chain;
         self.data_end = self.end;
         self.marked = self.end;
-        self.segments.push_back(SegmentState {
-            id: header.id,
-            base: header.base.last.index,
-            highest: LogIndex(0),
-            base_was_cut: false,
-        });
+        self.segments.push_back(SegmentState::new(&header));
     }
 }
 

@@ -3,13 +3,13 @@
 //! Reading changes nothing. What recovery then writes may be interrupted anywhere, any number of
 //! times: the next start finds evidence that leads to the same log (N10, F9).
 
-use super::fold::{DamagedRange, Folded, SegmentState};
+use super::fold::{DamagedRange, Folded, SegmentState, fold};
 use super::record::{Position, Stamp};
 use super::segment::{self, SegmentHeader, Start};
 use super::shape::LogShape;
 use super::survey::{Survey, survey};
 use super::watermark::{self, WatermarkCopy};
-use super::{Files, Wal, WalOptions, files, fold, scan, seed_for, segment_for};
+use super::{Files, Wal, WalOptions, files, scan, seed_for, segment_for};
 use crate::env::{Disk, File, OpenMode, read_full};
 use crate::storage::error::{Error, IoContext};
 use crate::storage::recovery::{
@@ -236,7 +236,7 @@ pub(super) fn open(
         damaged: std::mem::take(&mut found.folded.damaged),
         salvaged: std::mem::take(&mut found.folded.salvaged),
     };
-    let wal = continue_log(disk, dir, options, &found, &recovered, slots, copy)?;
+    let wal = continue_log(&disk, dir, options, &found, &recovered, slots, copy)?;
     Ok((wal, recovered))
 }
 
@@ -270,7 +270,7 @@ fn refuse(disk: &dyn Disk, dir: &str, options: &WalOptions, found: &Found) -> Re
 
 /// Brings the files into the state that writing goes on from.
 fn continue_log(
-    disk: Arc<dyn Disk>,
+    disk: &Arc<dyn Disk>,
     dir: &str,
     options: WalOptions,
     found: &Found,
@@ -281,7 +281,7 @@ fn continue_log(
     let survey = &found.survey;
     let next_id = survey.next_id.max(1);
     let mut files = Files::new(
-        Arc::clone(&disk),
+        Arc::clone(disk),
         dir,
         &found.names,
         next_id,
@@ -294,74 +294,36 @@ fn continue_log(
     for entry in &recovered.entries {
         shape.push(entry);
     }
-    let mut segments: VecDeque<SegmentState> = found.folded.segments.iter().copied().collect();
-    let begun = match survey.segments.last() {
-        Some(last) if !found.folded.needs_resume => {
-            segments.pop_back();
-            reopen(&*disk, dir, last)?
-        }
-        _ => {
-            let damaged = !survey.segments.is_empty();
-            let header = SegmentHeader {
-                log_id: options.log_id,
-                id: next_id,
-                capacity: 0,
-                incarnation: options.incarnation,
-                start: if damaged {
-                    Start::Resume
-                } else {
-                    Start::Continues
-                },
-                whole: !damaged,
-                previous: 0,
-                oldest: segments.front().map_or(next_id, |segment| segment.id),
-                synced: survey.watermark,
-                base: shape.meta(),
-            };
-            // Here, no room is a clean refusal: nothing was promised yet by this start.
-            files.provide(&[options.segment_bytes.max(segment_for(0, header.bytes()))])?;
-            let offset = header.bytes() as u32;
-            (files.begin(&options, 0, header)?, offset)
-        }
+    let (begun, offset) = match survey.segments.last() {
+        Some(last) if !found.folded.needs_resume => reopen(&**disk, dir, last)?,
+        _ => begin_anew(&mut files, &options, found, &shape)?,
     };
-    let (
-        files::Begun {
-            file,
-            path,
-            header,
-            chain,
-        },
-        offset,
-    ) = begun;
+    let files::Begun {
+        file,
+        path,
+        header,
+        chain,
+    } = begun;
     let end = Position {
         segment: header.id,
         offset,
     };
-    let state = found
-        .folded
-        .segments
-        .iter()
-        .find(|segment| segment.id == header.id);
-    segments.push_back(state.copied().unwrap_or(SegmentState {
-        id: header.id,
-        base: header.base.last.index,
-        highest: LogIndex(0),
-        base_was_cut: false,
-    }));
-    let stamp = Stamp {
-        seed: seed_for(&options, header.id),
-        incarnation: options.incarnation,
-        synced: end,
-    };
+    let mut segments: VecDeque<SegmentState> = found.folded.segments.iter().copied().collect();
+    if segments.back().is_none_or(|last| last.id != header.id) {
+        segments.push_back(SegmentState::new(&header));
+    }
     Ok(Wal {
-        disk,
         files,
         slots,
         copy,
         file,
         path,
         capacity: header.capacity,
-        stamp,
+        stamp: Stamp {
+            seed: seed_for(&options, header.id),
+            incarnation: options.incarnation,
+            synced: end,
+        },
         chain,
         end,
         buf: Vec::new(),
@@ -378,6 +340,42 @@ fn continue_log(
         stopped: false,
         options,
     })
+}
+
+/// Begins the first segment of a new log, or one that resumes a log behind damage.
+fn begin_anew(
+    files: &mut Files,
+    options: &WalOptions,
+    found: &Found,
+    shape: &LogShape,
+) -> Result<(files::Begun, u32), Error> {
+    let damaged = !found.survey.segments.is_empty();
+    let id = files.next_id();
+    let header = SegmentHeader {
+        log_id: options.log_id,
+        id,
+        capacity: 0,
+        incarnation: options.incarnation,
+        start: if damaged {
+            Start::Resume
+        } else {
+            Start::Continues
+        },
+        whole: !damaged,
+        previous: 0,
+        oldest: found
+            .folded
+            .segments
+            .first()
+            .map_or(id, |segment| segment.id),
+        synced: found.survey.watermark,
+        base: shape.meta(),
+    };
+    let offset = header.bytes() as u32;
+    // Here, no room is a clean refusal: nothing was promised yet by this start.
+    let at_least = segment_for(0, header.bytes());
+    files.provide(&[options.segment_bytes.max(at_least)])?;
+    Ok((files.begin(options, at_least, header)?, offset))
 }
 
 /// Opens the last segment to write behind its end. A torn end is zeroed first, and that is synced,

@@ -143,7 +143,7 @@ fn records(bytes: &[u8], reader: &mut HeaderReader, scan: &mut Scan, planted: u3
             return Some(Flaw::BadPayload);
         }
         let follows = header.previous == scan.chain && header.incarnation >= incarnation;
-        if !follows && !(planted == 64 || planted == 65) {
+        if !follows && !matches!(planted, 64 | 65) {
             return Some(Flaw::ChainBroken);
         }
         let payload = &rest[HEADER_BYTES..HEADER_BYTES + header.payload_bytes];

@@ -56,16 +56,16 @@ pub(crate) fn survey(
         survey.incarnation = survey.incarnation.max(scan.incarnation);
     }
     survey.watermark = survey.watermark.max(copy.unwrap_or_default());
-    let oldest = oldest(&scans);
+    if is_void(&scans, survey.watermark) {
+        survey.void = scans.pop().map(|scan| scan.id);
+    }
+    let oldest = oldest(&scans, survey.watermark);
     survey.leftovers = scans
         .iter()
         .map(|scan| scan.id)
         .filter(|id| *id < oldest)
         .collect();
     scans.retain(|scan| scan.id >= oldest);
-    if is_void(&scans, survey.watermark) {
-        survey.void = scans.pop().map(|scan| scan.id);
-    }
     let last = scans.last().map_or(0, |scan| scan.next.unwrap_or(scan.id));
     let last = last
         .max(survey.watermark.segment)
@@ -92,15 +92,20 @@ pub(crate) fn survey(
 }
 
 /// The oldest segment that is still part of the log, by headers and release records. A release
-/// counts wherever it is found: its files are touched only after it was synced.
-fn oldest(scans: &[Scan]) -> u32 {
+/// counts also behind damage: its files are touched only after it was synced. Not so in a torn end:
+/// that is about to be cut off, and must not take files along whose release it would forget.
+fn oldest(scans: &[Scan], watermark: Position) -> u32 {
     let headers = scans
         .iter()
         .filter_map(|scan| scan.header.as_ref())
         .map(|header| header.oldest);
-    let records = scans
-        .iter()
-        .flat_map(|scan| scan.items.iter().chain(&scan.later));
+    let last = scans.last().map_or(0, |scan| scan.id);
+    let records = scans.iter().flat_map(|scan| {
+        let stays = scan.id != last || scan.end_position() < watermark;
+        scan.items
+            .iter()
+            .chain(scan.later.iter().filter(move |_| stays))
+    });
     let released = records.filter_map(|item| match item {
         Item::Release { oldest } => Some(*oldest),
         _ => None,

@@ -307,3 +307,50 @@ fn a_segment_of_another_directory_is_refused() {
     let refused = Wal::open(disk, "wal", foreign).err().unwrap();
     assert!(matches!(refused, Error::Foreign { .. }), "{refused}");
 }
+
+fn hex(bytes: &[u8]) -> Vec<String> {
+    let line = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    bytes.chunks(32).map(line).collect()
+}
+
+/// A change of these bytes is a change of the format: it needs a new magic, an upgrade function and
+/// a line in `docs/on-disk-format.md`.
+#[test]
+fn the_bytes_on_disk_are_golden() {
+    let mut home = Home::new();
+    let (mut wal, _) = home.open();
+    wal.append(&[persist(
+        2,
+        vec![command(1, 1, b"hello"), command(2, 2, b"")],
+    )])
+    .unwrap();
+    wal.append(&[persist(3, vec![command(3, 2, b"x")])])
+        .unwrap();
+    wal.sync().unwrap();
+    let segment = std::fs::read(home.file("00000001.wal")).unwrap();
+    let vote = std::fs::read(home.file("vote")).unwrap();
+    assert_eq!(vote[..64], vote[4096..4160]);
+    assert_eq!(hex(&segment[..96]), GOLDEN_HEADER);
+    assert_eq!(hex(&segment[4096..4096 + 224]), GOLDEN_RECORDS);
+    assert_eq!(hex(&vote[..64]), GOLDEN_VOTE);
+    assert!(segment[4096 + 224..].iter().all(|byte| *byte == 0));
+}
+
+const GOLDEN_HEADER: [&str; 3] = [
+    "5152542d57414c31b17998100100000030313233343536373839616263646566",
+    "0100000000000000004000000100000000000000000000000000000001010100",
+    "0000000000000000000000000000000000000000000000000000000000000000",
+];
+const GOLDEN_RECORDS: [&str; 7] = [
+    "2cd07c4c0291183fb17998100500000201000000000000000100000000000000",
+    "0100000000000000001000000100000068656c6c6f0000002107e77076ffa932",
+    "0291183f00000002010000000000000002000000000000000200000000000000",
+    "00100000010000005a28be885c3176a476ffa932000000040100000000000000",
+    "020000000000000000000000000000000010000001000000f957c6c19a9e4bc9",
+    "5c3176a401000002010000000000000002000000000000000300000000000000",
+    "0010000001000000780000000000000000000000000000000000000000000000",
+];
+const GOLDEN_VOTE: [&str; 2] = [
+    "5152542d564f5431303132333435363738396162636465660300000000000000",
+    "03000000000000000100000000000000010000000000000000000000ccac9191",
+];
