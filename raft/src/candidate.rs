@@ -44,6 +44,10 @@ impl Campaign {
     pub fn begin(common: &mut Common, transfer: bool, out: &mut Output) -> Self {
         let term = Term(common.term().0 + 1);
         common.adopt_term(term);
+        assert!(
+            common.hard_state.vote.is_none(),
+            "term {term} begins with a vote given"
+        );
         common.set_hard_state(HardState {
             term,
             vote: Some(common.id()),

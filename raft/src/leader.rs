@@ -141,6 +141,11 @@ impl Leader {
         payloads: impl IntoIterator<Item = Payload>,
         out: &mut Output,
     ) -> Turn {
+        assert!(
+            common.leader() == Some(common.id()),
+            "a follower of {:?} appends",
+            common.leader()
+        );
         for payload in payloads {
             let id = EntryId {
                 term: common.term(),
@@ -175,6 +180,11 @@ impl Leader {
         if index <= common.commit() || !own_term {
             return false;
         }
+        assert!(
+            common.log.term_at(index) == Some(common.term()) || common.planted(20),
+            "committed {index} by counting, but it is of term {:?}",
+            common.log.term_at(index),
+        );
         common.commit_to(index);
         true
     }

@@ -243,6 +243,11 @@ impl Log {
         );
         let dropped = usize::try_from(up_to.0 - self.base.index.0).expect("fits in memory");
         self.entries.drain(..dropped);
+        assert!(
+            up_to >= self.base.index,
+            "trim to {up_to}, behind the base {}",
+            self.base
+        );
         self.base = EntryId { term, index: up_to };
         let older = self
             .memberships

@@ -110,6 +110,7 @@ impl Progress {
                     let Some((_, bytes)) = self.window.pop_front() else {
                         break;
                     };
+                    assert!(bytes <= self.window_bytes, "{bytes} bytes end of {self:?}");
                     self.window_bytes -= bytes;
                 }
             }
@@ -129,7 +130,9 @@ impl Progress {
         if stale {
             return false;
         }
-        let next = agree.next().min(refused).max(self.matched.next());
+        // Back, never on: the answer may be to a question from before an earlier step back.
+        let back = agree.next().min(refused).min(self.next);
+        let next = back.max(self.matched.next());
         self.probe(next, false);
         true
     }
@@ -162,6 +165,10 @@ impl Progress {
     }
 
     fn replicate(&mut self) {
+        assert!(
+            self.flow != Flow::Replicate,
+            "began to replicate twice: {self:?}"
+        );
         self.flow = Flow::Replicate;
         self.next = self.matched.next();
         self.clear_window();

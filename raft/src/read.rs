@@ -108,6 +108,11 @@ impl Leader {
             if round > confirmed {
                 return;
             }
+            assert!(
+                floor <= common.commit(),
+                "floor {floor} > commit {}",
+                common.commit()
+            );
             self.reads.confirming.pop_front();
             answer(common, read, Some(floor), out);
         }

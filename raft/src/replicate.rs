@@ -180,6 +180,13 @@ fn send_append(
             .slice(prev.index.next(), sendable(common, to), bytes_max)
     };
     let end = entries.last().map_or(prev.index, |entry| entry.id.index);
+    assert!(
+        entries
+            .first()
+            .is_none_or(|first| first.id.index == prev.index.next()),
+        "an append after {prev} begins with {:?}",
+        entries.first().map(|first| first.id),
+    );
     let commit = common.commit().min(end);
     peer.commit_sent = peer.commit_sent.max(commit);
     if bytes_max > 0 {
