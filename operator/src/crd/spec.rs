@@ -3,6 +3,11 @@
 //! Defaults are in the schema (the API server fills them in) and in serde (manifests without a
 //! server); a test compares the two. Must not know: how any of it is carried out.
 
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "printer columns repeat type and priority"
+)]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{

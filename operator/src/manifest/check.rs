@@ -26,7 +26,7 @@ fn wrong(location: Location, path: &str, problem: impl Into<String>) -> Wrong {
 pub(super) fn check(document: &Tree, schema: &Value) -> Result<(), Wrong> {
     let mut schema = schema.clone();
     if let Some(fields) = schema.get_mut("properties").and_then(Value::as_object_mut) {
-        // The resource's schema leaves metadata to the API server.
+        // The resource's schema leaves these to the API server.
         fields.insert("metadata".to_owned(), metadata());
         for name in ["apiVersion", "kind"] {
             fields.insert(name.to_owned(), json!({ "type": "string" }));

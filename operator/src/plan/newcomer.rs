@@ -5,7 +5,7 @@
 //! joined on one directory only, which is written down before the ID is first used (I5).
 
 use super::guard::{ADD_LEARNER, PROMOTE, REMOVE_LEARNER, pass};
-use super::{Decision, Facts, Outcome, Reason, Step, Verdict, note, volumes};
+use super::{Decision, Facts, Note, Outcome, Reason, Step, Verdict, note, volumes};
 use crate::ids::{DirectoryId, MemberId, Slot, VolumeUid};
 use crate::observed::{LifeState, NodeState, NodeView, Role, Seen};
 use crate::record::{Abort, Backoff, Newcomer, Operation, OperationKind};
@@ -56,7 +56,7 @@ pub(super) fn go_on(facts: &Facts, arrival: &Arrival, verdicts: &mut Vec<Verdict
     }
     let node = match node(facts, newcomer.slot, arrival.reason) {
         Ok(node) => node,
-        Err(decision) => return decision,
+        Err(note) => return Decision::Wait(note),
     };
     let joined = facts.is_joined(newcomer.slot, newcomer.member);
     if member.is_none() {
@@ -103,7 +103,7 @@ pub(super) fn label(facts: &Facts, slot: Slot, role: Role) -> Option<Decision> {
 }
 
 /// The set must have the slot; it is raised, never lowered.
-fn slots(facts: &Facts, slot: Slot) -> Option<Step> {
+pub(super) fn slots(facts: &Facts, slot: Slot) -> Option<Step> {
     let was = facts.observed.slots.known()?.count;
     (was.unwrap_or(0) < slot.count()).then(|| Step::SetSlots {
         count: slot.count(),
@@ -112,8 +112,8 @@ fn slots(facts: &Facts, slot: Slot) -> Option<Step> {
 }
 
 /// The node's word, once it runs on the newcomer's volume.
-fn node<'a>(facts: &Facts<'a>, slot: Slot, reason: Reason) -> Result<&'a NodeView, Decision> {
-    let wait = |message: String| Err(Decision::Wait(note(reason, message)));
+fn node<'a>(facts: &Facts<'a>, slot: Slot, reason: Reason) -> Result<&'a NodeView, Note> {
+    let wait = |message: String| Err(note(reason, message));
     let volume = facts.volume(slot).ok().flatten().map(|volume| &volume.uid);
     let Some(life) = facts.life(slot) else {
         return wait(format!("Slot {slot} is not started yet."));

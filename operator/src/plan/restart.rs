@@ -60,18 +60,19 @@ fn pause_ms(death: &Death) -> i64 {
 }
 
 /// The slot's volume was made for this slot of this cluster, and its member is or is to be one.
+///
+/// A volume without a stamp is started on only for a newcomer: its node alone can tell whether it is
+/// empty, and a node with data of others changes nothing by running.
 fn runs_on_its_own(facts: &Facts, slot: Slot) -> bool {
     let Ok(Some(volume)) = facts.volume(slot) else {
         return false;
     };
+    let newcomer = facts.operation().and_then(|operation| operation.newcomer());
     let Some(stamp) = &volume.stamp else {
-        return false;
+        return !volume.deleting && newcomer.is_some_and(|newcomer| newcomer.slot == slot);
     };
     let ours = Some(stamp.cluster_uuid) == facts.cluster() && stamp.slot == slot;
-    let arrives = facts
-        .operation()
-        .and_then(|operation| operation.newcomer())
-        .is_some_and(|newcomer| newcomer.member == stamp.member);
+    let arrives = newcomer.is_some_and(|newcomer| newcomer.member == stamp.member);
     let belongs = facts.membership.is_none() || facts.member(stamp.member).is_some() || arrives;
     ours && belongs && !volume.deleting
 }

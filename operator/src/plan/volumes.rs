@@ -4,7 +4,7 @@
 //! intent names it; otherwise it is taken over if the node on it says that it is empty, and left to a
 //! human if not. Assumes a known membership.
 
-use super::{Decision, Facts, Reason, Step, note};
+use super::{Decision, Facts, Reason, Step, newcomer, note};
 use crate::desired::VolumePolicy;
 use crate::ids::{ClusterUuid, Slot, VolumeUid};
 use crate::observed::{LifeState, NodeState, Pending, Stamp, VolumeView};
@@ -95,11 +95,32 @@ fn displace(
         let on_it = facts
             .life(slot)
             .is_some_and(|life| life.volume.as_ref() == Some(&uid));
-        if on_it && facts.node(slot) == Some(&NodeState::Unjoined) {
-            return Decision::Act(Step::EnsureVolume {
-                stamp: wanted,
-                adopt: Some(uid),
-            });
+        match facts.node(slot).filter(|_| on_it) {
+            Some(NodeState::Unjoined) => {
+                return Decision::Act(Step::EnsureVolume {
+                    stamp: wanted,
+                    adopt: Some(uid),
+                });
+            }
+            // Ours, and of a former member: it has only lost its stamp.
+            Some(
+                NodeState::Joined {
+                    cluster_uuid,
+                    member,
+                }
+                | NodeState::Removed {
+                    cluster_uuid,
+                    member,
+                },
+            ) if *cluster_uuid == wanted.cluster_uuid && facts.member(*member).is_none() => {
+                return Decision::Act(Step::DeleteVolume { slot, uid });
+            }
+            // Only a node can tell whether it is empty, and none runs here yet.
+            _ => {
+                if let Some(step) = newcomer::slots(facts, slot) {
+                    return Decision::Act(step);
+                }
+            }
         }
         return Decision::Wait(note(
             Reason::StaleVolume,

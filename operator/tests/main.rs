@@ -1,0 +1,7 @@
+//! The planner from outside: golden scripts over a small model of the world, and the same model under
+//! random faults.
+
+mod convergence;
+mod manifests;
+mod scripts;
+mod world;

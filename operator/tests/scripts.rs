@@ -1,0 +1,275 @@
+//! Golden plan scripts: commands set the world up or move it on, the planner's answers follow `---`.
+//!
+//! | Command | What it does |
+//! |---|---|
+//! | `create N` | a new object that wants N members |
+//! | `spec key=value…` | edits it: `replicas`, `paused`, `hibernate`, `retain`, `delete` |
+//! | `run` | passes until nothing happens, without output |
+//! | `until STEP` | passes until the next step has that name, which is not taken |
+//! | `plan` | prints one pass, takes nothing |
+//! | `step [times=2]` | prints one pass and takes its step, twice if the first reply was lost |
+//! | `steps N` | the same N times |
+//! | `kill S`, `wipe S [stamp=yes]`, `drop S` | ends a process; empties a directory; removes a volume |
+//! | `cut S…`, `heal` | nodes that cannot be reached; all can be |
+//! | `lag`, `wait MS` | the learner lags behind; time passes |
+//! | `lead SLOT`, `shrink N` | moves leadership; somebody else lowers the number of slots |
+//! | `remember`, `stale`, `fresh` | keeps the present membership; serves the kept one; no longer |
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+use goldenscript::{Command, Context, Runner};
+use quorate_operator::desired::VolumePolicy;
+use quorate_operator::ids::Slot;
+use quorate_operator::observed::{MembershipView, Role, Seen};
+use quorate_operator::plan::{Latch, Plan, Step};
+
+use crate::world::World;
+
+/// The world, and a membership remembered to be served again.
+struct Script(World, Option<MembershipView>);
+
+#[expect(clippy::too_many_lines, reason = "one arm per step")]
+fn show(step: &Step) -> String {
+    match step {
+        Step::Latch(Latch::Identity { bootstrap, .. }) => {
+            format!(
+                "latch identity slot={} member={}",
+                bootstrap.slot, bootstrap.member
+            )
+        }
+        Step::Latch(Latch::Issued(latch)) => {
+            let volume = latch.volume.as_ref().map_or("none", |uid| uid.0.as_str());
+            format!("latch issued volume={volume}")
+        }
+        Step::Latch(Latch::Done { epoch, .. }) => format!("latch done epoch={epoch}"),
+        Step::WriteIntent(operation) => {
+            let mut text = format!("write-intent {}", operation.kind.name());
+            if let Some(slot) = operation.slot() {
+                let _ = write!(text, " slot={slot}");
+            }
+            if let Some(newcomer) = operation.newcomer() {
+                let _ = write!(
+                    text,
+                    " new={} life={}",
+                    newcomer.member, newcomer.incarnation
+                );
+                if let Some(directory) = &newcomer.directory {
+                    let _ = write!(text, " directory={directory}");
+                }
+            }
+            text
+        }
+        Step::ClearIntent {
+            outcome, backoff, ..
+        } => {
+            let pause = if backoff.is_some() { " backoff" } else { "" };
+            format!("clear-intent {outcome:?}{pause}")
+        }
+        Step::EnsureVolume { stamp, adopt } => match adopt {
+            Some(uid) => format!("ensure-volume {stamp} adopt={uid}"),
+            None => format!("ensure-volume {stamp}"),
+        },
+        Step::DeleteVolume { slot, uid } => format!("delete-volume slot={slot} uid={uid}"),
+        Step::ReleaseVolume { slot, uid } => format!("release-volume slot={slot} uid={uid}"),
+        Step::SetSlots { count, was } => {
+            format!(
+                "set-slots {} -> {count}",
+                was.map_or("none".to_owned(), |was| was.to_string())
+            )
+        }
+        Step::StopSlot { slot, uid } => format!("stop-slot {slot} uid={uid}"),
+        Step::RestartSlot { slot, uid } => format!("restart-slot {slot} uid={uid}"),
+        Step::Bootstrap { slot, member, .. } => format!("bootstrap slot={slot} member={member}"),
+        Step::MemberAdd {
+            slot,
+            member,
+            expected,
+        } => {
+            format!("member-add slot={slot} member={member} expected={expected}")
+        }
+        Step::Join {
+            slot,
+            member,
+            seeds,
+            ..
+        } => {
+            let seeds: Vec<String> = seeds.iter().map(ToString::to_string).collect();
+            format!("join slot={slot} member={member} seeds={}", seeds.join(","))
+        }
+        Step::Promote { member, expected } => format!("promote {member} expected={expected}"),
+        Step::TransferLeader { from, to } => format!("transfer-leader {from} -> {to}"),
+        Step::MemberRemove { member, expected } => {
+            format!("member-remove {member} expected={expected}")
+        }
+        other => other.name().to_owned(),
+    }
+}
+
+fn print(plan: &Plan) -> String {
+    let mut out = String::new();
+    for verdict in &plan.verdicts {
+        let answer = if verdict.passed { "ok" } else { "no" };
+        let _ = writeln!(out, "guard {}: {answer}, {}", verdict.guard, verdict.why);
+    }
+    for note in &plan.notes {
+        let _ = writeln!(out, "note  {}: {}", note.reason.name(), note.message);
+    }
+    match &plan.step {
+        Some(step) => drop(writeln!(out, "step  {} (rule {})", show(step), plan.rule)),
+        None => drop(writeln!(
+            out,
+            "none  {:?} (rule {})",
+            plan.requeue, plan.rule
+        )),
+    }
+    out
+}
+
+impl Script {
+    fn step(&mut self, times: usize) -> String {
+        self.0.settle();
+        let decided = self.0.pass();
+        let mut out = print(&decided);
+        for _ in 0..decided.step.as_ref().map_or(0, |_| times) {
+            if let Some(Err(error)) = decided.step.as_ref().map(|step| self.0.apply(step)) {
+                let _ = writeln!(out, "error {error}");
+            }
+        }
+        if decided.step.is_none() {
+            self.0.now += 1_000;
+        }
+        self.0.check();
+        out
+    }
+
+    fn until(&mut self, name: &str) -> Result<(), Box<dyn Error>> {
+        for _ in 0..500 {
+            self.0.settle();
+            let decided = self.0.pass();
+            match decided.step {
+                Some(step) if step.name() == name => return Ok(()),
+                Some(step) => drop(self.0.apply(&step)),
+                None => self.0.now += 1_000,
+            }
+        }
+        Err(format!("no step {name} within 500 passes").into())
+    }
+
+    fn edit(&mut self, key: &str, value: &str) -> Result<(), Box<dyn Error>> {
+        let desired = &mut self.0.desired;
+        match key {
+            "replicas" => desired.replicas = value.parse()?,
+            "paused" => desired.paused = value == "yes",
+            "hibernate" => desired.hibernate = value == "yes",
+            "retain" => desired.when_scaled = VolumePolicy::Retain,
+            "remove" => desired.when_deleted = VolumePolicy::Delete,
+            "delete" => self.0.deleting = value == "yes",
+            _ => return Err(format!("unknown field {key}").into()),
+        }
+        Ok(())
+    }
+}
+
+impl Runner for Script {
+    type Command = Command;
+
+    #[expect(clippy::too_many_lines, reason = "one arm per command")]
+    fn run(&mut self, command: &Command, _: &Context) -> Result<String, Box<dyn Error>> {
+        let mut positional: Vec<&str> = Vec::new();
+        let mut keyed: Vec<(&str, &str)> = Vec::new();
+        let mut arguments = command.consume_args();
+        while let Some(pair) = arguments.next_key() {
+            keyed.push(pair);
+        }
+        while let Some(value) = arguments.next_pos() {
+            positional.push(value);
+        }
+        let number = || -> Result<u32, Box<dyn Error>> {
+            Ok(positional.first().ok_or("a number is missing")?.parse()?)
+        };
+        let world = &mut self.0;
+        match command.name.as_str() {
+            "create" => *world = World::new(number()?),
+            "spec" => {
+                for (key, value) in keyed {
+                    self.edit(key, value)?;
+                }
+            }
+            "run" => world.converge(1_000)?,
+            "until" => self.until(positional.first().ok_or("a step is missing")?)?,
+            "plan" => {
+                world.settle();
+                return Ok(print(&world.pass()));
+            }
+            "step" => {
+                let times = keyed.iter().find(|(key, _)| *key == "times");
+                return Ok(self.step(times.map_or(Ok(1), |(_, value)| value.parse())?));
+            }
+            "steps" => {
+                let count = number()?;
+                return Ok((0..count).map(|_| self.step(1)).collect());
+            }
+            "kill" => world.kill(Slot(number()?)),
+            "wipe" => world.wipe(Slot(number()?), keyed.contains(&("stamp", "yes"))),
+            "drop" => {
+                world.kill(Slot(number()?));
+                world.volumes.remove(&Slot(number()?));
+            }
+            "cut" => {
+                for slot in positional {
+                    world.unreachable.insert(Slot(slot.parse()?));
+                }
+            }
+            "heal" => {
+                world.unreachable.clear();
+                world.lagging.clear();
+            }
+            "lag" => {
+                let members = world.group.iter().flat_map(|group| &group.members);
+                let learners = members.filter(|(_, row)| row.1 == Role::Learner);
+                world.lagging = learners.map(|(id, _)| *id).collect();
+            }
+            "wait" => world.now += i64::from(number()?),
+            "lead" => {
+                let slot = Slot(number()?);
+                let group = world.group.as_mut().ok_or("no cluster")?;
+                let member = group.members.iter().find(|(_, row)| row.0 == Some(slot));
+                group.leader = *member.ok_or("no member there")?.0;
+                group.term += 1;
+            }
+            "remember" => {
+                let Seen::Known(view) = world.observe().membership else {
+                    return Err("no membership".into());
+                };
+                self.1 = Some(view);
+            }
+            "stale" => world.stale = self.1.clone(),
+            "shrink" => {
+                let count = number()?;
+                world.count = Some(count);
+                world.lives.retain(|slot, _| slot.0 < count);
+            }
+            "fresh" => world.stale = None,
+            other => return Err(format!("unknown command {other}").into()),
+        }
+        Ok(String::new())
+    }
+}
+
+#[test]
+fn every_script_plans_as_it_says() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/scripts");
+    let entries = std::fs::read_dir(folder).expect("tests/scripts");
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("entry").path()).collect();
+    paths.sort();
+    assert!(paths.len() > 60, "only {} scripts were found", paths.len());
+    for path in paths {
+        let text = std::fs::read_to_string(&path).expect("script");
+        assert!(
+            text.starts_with("# "),
+            "{path:?} does not begin with a sentence"
+        );
+        goldenscript::run(&mut Script(World::new(3), None), &path).expect("script");
+    }
+}

@@ -1,0 +1,642 @@
+//! A small model of what the operator works on: slots, volumes, directories, a membership with
+//! compare-and-set. It refuses what a node refuses and asserts the invariants of the protocols.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_operator::desired::{Bootstrap, Desired, Repair, RepairPolicy, VolumePolicy};
+use quorate_operator::ids::{
+    ClusterUuid, DirectoryId, MemberId, ObjectUid, Slot, SlotUid, UnixMs, VolumeUid,
+};
+use quorate_operator::observed::{
+    Death, Entropy, LifeState, LifeView, MemberView, MembershipView, NodeState, NodeView,
+    ObjectView, Observed, Role, Seen, SlotsView, Stamp, VolumeView,
+};
+use quorate_operator::plan::{Plan, Step, plan, quorum};
+use quorate_operator::record::{LastMember, OperationKind, Record};
+
+pub struct Life {
+    pub uid: u64,
+    pub volume: Option<u64>,
+    pub dead: Option<Death>,
+}
+
+#[derive(Clone)]
+pub struct Volume {
+    pub uid: u64,
+    pub stamp: Option<Stamp>,
+    pub deleting: bool,
+    pub released: bool,
+    pub directory: u64,
+    /// Whose data it holds.
+    pub joined: Option<(ClusterUuid, MemberId)>,
+}
+
+#[derive(Clone)]
+pub struct Group {
+    pub uuid: ClusterUuid,
+    pub config_index: u64,
+    pub term: u64,
+    pub leader: MemberId,
+    pub members: BTreeMap<MemberId, (Option<Slot>, Role)>,
+    pub removed: BTreeSet<MemberId>,
+}
+
+pub struct World {
+    pub desired: Desired,
+    pub record: Record,
+    pub deleting: bool,
+    pub finalizer: bool,
+    pub count: Option<u32>,
+    pub lives: BTreeMap<Slot, Life>,
+    pub volumes: BTreeMap<Slot, Volume>,
+    pub group: Option<Group>,
+    pub unreachable: BTreeSet<Slot>,
+    pub lagging: BTreeSet<MemberId>,
+    /// An older membership, served instead of the present one.
+    pub stale: Option<MembershipView>,
+    pub now: i64,
+    pub drawn: u64,
+    bootstraps: u32,
+    homes: BTreeMap<MemberId, u64>,
+}
+
+impl World {
+    pub fn new(replicas: u32) -> World {
+        World {
+            desired: desired(replicas),
+            record: Record::default(),
+            deleting: false,
+            finalizer: true,
+            count: None,
+            lives: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            group: None,
+            unreachable: BTreeSet::new(),
+            lagging: BTreeSet::new(),
+            stale: None,
+            now: 0,
+            drawn: 0,
+            bootstraps: 0,
+            homes: BTreeMap::new(),
+        }
+    }
+
+    fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        self.drawn
+    }
+
+    fn joined(&self, slot: Slot) -> Option<MemberId> {
+        let life = self.lives.get(&slot).filter(|life| life.dead.is_none())?;
+        let volume = self
+            .volumes
+            .get(&slot)
+            .filter(|volume| life.volume == Some(volume.uid))?;
+        volume.joined.map(|(_, id)| id)
+    }
+
+    pub fn alive(&self, id: MemberId) -> bool {
+        let member = self.group.as_ref().and_then(|group| group.members.get(&id));
+        member.is_some_and(|(slot, _)| slot.is_some_and(|slot| self.joined(slot) == Some(id)))
+    }
+
+    pub fn voters(&self) -> Vec<MemberId> {
+        let members = self.group.iter().flat_map(|group| &group.members);
+        members
+            .filter(|(_, (_, role))| *role == Role::Voter)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    pub fn has_quorum(&self) -> bool {
+        let voters = self.voters();
+        let alive = voters.iter().filter(|id| self.alive(**id)).count();
+        !voters.is_empty() && alive >= quorum(voters.len())
+    }
+
+    /// What the platform's own controllers and the cluster do by themselves.
+    pub fn settle(&mut self) {
+        self.lives
+            .retain(|slot, life| slot.0 < self.count.unwrap_or(0) || life.dead.is_none());
+        let lives = &self.lives;
+        self.volumes.retain(|slot, volume| {
+            let used = lives
+                .get(slot)
+                .is_some_and(|life| life.dead.is_none() && life.volume == Some(volume.uid));
+            !volume.deleting || used
+        });
+        for slot in (0..self.count.unwrap_or(0)).map(Slot) {
+            let volume = self.volumes.get(&slot).filter(|volume| !volume.deleting);
+            if let Some(volume) = volume.map(|volume| volume.uid)
+                && !self.lives.contains_key(&slot)
+            {
+                let uid = self.draw();
+                self.lives.insert(
+                    slot,
+                    Life {
+                        uid,
+                        volume: Some(volume),
+                        dead: None,
+                    },
+                );
+            }
+        }
+        let leads = self.group.as_ref().is_some_and(|group| {
+            group
+                .members
+                .get(&group.leader)
+                .is_some_and(|(_, role)| *role == Role::Voter)
+                && self.alive(group.leader)
+        });
+        if !leads && self.has_quorum() {
+            let next = self.voters().into_iter().find(|id| self.alive(*id));
+            if let (Some(group), Some(next)) = (self.group.as_mut(), next) {
+                group.leader = next;
+                group.term += 1;
+            }
+        }
+    }
+
+    fn membership(&self) -> Seen<MembershipView> {
+        if let Some(stale) = &self.stale {
+            return Seen::Known(stale.clone());
+        }
+        let reachable = self.lives.iter().any(|(slot, life)| {
+            life.dead.is_none()
+                && !self.unreachable.contains(slot)
+                && self.joined(*slot).is_some_and(|id| self.alive(id))
+        });
+        let Some(group) = self
+            .group
+            .as_ref()
+            .filter(|_| reachable && self.has_quorum())
+        else {
+            return Seen::Unknown("no member answered".to_owned());
+        };
+        let view = |(id, (slot, role)): (&MemberId, &(Option<Slot>, Role))| {
+            let alive = self.alive(*id);
+            let lags = self.lagging.contains(id);
+            let view = MemberView {
+                slot: *slot,
+                role: *role,
+                caught_up: alive && !lags,
+                in_contact: alive,
+                lag: if alive && !lags { 0 } else { 9000 },
+                db_size_bytes: 0,
+            };
+            (*id, view)
+        };
+        Seen::Known(MembershipView {
+            cluster_uuid: group.uuid,
+            config_index: group.config_index,
+            epoch: 1,
+            term: group.term,
+            leader: Some(group.leader),
+            changing: false,
+            cluster_id: 77,
+            members: group.members.iter().map(view).collect(),
+        })
+    }
+
+    pub fn observe(&self) -> Observed {
+        let life = |(slot, life): (&Slot, &Life)| {
+            let state = life
+                .dead
+                .clone()
+                .map_or(LifeState::Running, LifeState::Dead);
+            let view = LifeView {
+                uid: SlotUid(format!("p{}", life.uid)),
+                ready: state == LifeState::Running,
+                state,
+                volume: life.volume.map(|uid| VolumeUid(format!("v{uid}"))),
+                label: format!("example-{slot}"),
+                endpoint: None,
+                role_label: None,
+                wants_role_label: false,
+            };
+            (*slot, view)
+        };
+        let volume = |(slot, volume): (&Slot, &Volume)| {
+            let view = VolumeView {
+                uid: VolumeUid(format!("v{}", volume.uid)),
+                stamp: volume.stamp.clone(),
+                deleting: volume.deleting,
+                released: volume.released,
+                capacity_bytes: None,
+                node_gone: false,
+            };
+            (*slot, view)
+        };
+        let next = self.drawn + 0x100;
+        Observed {
+            object: ObjectView {
+                uid: ObjectUid::from("object-1"),
+                name: "example".to_owned(),
+                generation: 1,
+                deleting: self.deleting,
+                finalizer: self.finalizer,
+                unreadable: None,
+            },
+            record: self.record.clone(),
+            slots: Seen::Known(SlotsView {
+                count: self.count,
+                lives: self.lives.iter().map(life).collect(),
+            }),
+            volumes: Seen::Known(self.volumes.iter().map(volume).collect()),
+            nodes: self
+                .lives
+                .keys()
+                .map(|slot| (*slot, self.node(*slot)))
+                .collect(),
+            membership: self.membership(),
+            objects_due: Seen::Known(Vec::new()),
+            now: UnixMs(self.now),
+            entropy: Entropy {
+                member_id: MemberId(next),
+                cluster_uuid: ClusterUuid(uuid::Uuid::from_u128(u128::from(next))),
+                operation_id: next,
+            },
+        }
+    }
+
+    fn node(&self, slot: Slot) -> Seen<NodeView> {
+        let life = self.lives.get(&slot).filter(|life| life.dead.is_none());
+        let volume = self
+            .volumes
+            .get(&slot)
+            .filter(|volume| life.is_some_and(|life| life.volume == Some(volume.uid)));
+        let Some(volume) = volume.filter(|_| !self.unreachable.contains(&slot)) else {
+            return Seen::Unknown("timed out".to_owned());
+        };
+        let removed = |id| {
+            self.group
+                .as_ref()
+                .is_some_and(|group| group.removed.contains(id))
+        };
+        let state = match volume.joined {
+            None => NodeState::Unjoined,
+            Some((cluster_uuid, member)) if removed(&member) => NodeState::Removed {
+                cluster_uuid,
+                member,
+            },
+            Some((cluster_uuid, member)) => NodeState::Joined {
+                cluster_uuid,
+                member,
+            },
+        };
+        Seen::Known(NodeView {
+            state,
+            directory: Some(DirectoryId(format!("d{}", volume.directory))),
+            version: "0.1.0".to_owned(),
+            ready: true,
+        })
+    }
+
+    /// One pass: observe, plan (twice: equal worlds give equal steps, I12), publish what is kept.
+    pub fn pass(&mut self) -> Plan {
+        let observed = self.observe();
+        let decided = plan(&self.desired, &observed);
+        assert_eq!(
+            decided,
+            plan(&self.desired, &observed),
+            "I12: equal world, other plan"
+        );
+        self.drawn += 1;
+        if let (Seen::Known(view), None) = (&observed.membership, &self.stale) {
+            self.record.config_index_seen = view.config_index;
+            let rows = view
+                .members
+                .iter()
+                .filter_map(|(id, member)| Some((member.slot?, *id)));
+            let volumes = &self.volumes;
+            self.record.last_members = rows
+                .map(|(slot, member)| {
+                    let stamp = volumes.get(&slot).and_then(|volume| volume.stamp.as_ref());
+                    let incarnation = stamp.map_or(0, |stamp| stamp.incarnation);
+                    (
+                        slot,
+                        LastMember {
+                            member,
+                            incarnation,
+                        },
+                    )
+                })
+                .collect();
+        }
+        decided
+    }
+
+    /// Carries a step out as a platform and its nodes would, or refuses it.
+    pub fn apply(&mut self, step: &Step) -> Result<(), String> {
+        if let Some(record) = self.record.with(step) {
+            self.record = record;
+            return Ok(());
+        }
+        let result = match step {
+            Step::AddFinalizer => {
+                self.finalizer = true;
+                Ok(())
+            }
+            Step::DropFinalizer => {
+                self.finalizer = false;
+                Ok(())
+            }
+            Step::EnsureVolume { stamp, adopt } => self.ensure_volume(stamp, adopt.as_ref()),
+            Step::DeleteVolume { slot, uid } => self.delete_volume(*slot, uid),
+            Step::ReleaseVolume { slot, .. } => {
+                let volume = self.volumes.get_mut(slot).ok_or("no volume")?;
+                volume.released = true;
+                Ok(())
+            }
+            Step::SetSlots { count, was } => {
+                if self.count != *was {
+                    return Err("conflict".to_owned());
+                }
+                self.count = Some(*count);
+                self.lives.retain(|slot, _| slot.0 < *count);
+                Ok(())
+            }
+            Step::DeleteSlots => {
+                self.count = None;
+                self.lives.clear();
+                Ok(())
+            }
+            Step::StopSlot { slot, uid } => {
+                self.lives
+                    .retain(|at, life| at != slot || format!("p{}", life.uid) != uid.0);
+                Ok(())
+            }
+            Step::RestartSlot { slot, uid } => {
+                self.lives.retain(|at, life| {
+                    at != slot || format!("p{}", life.uid) != uid.0 || life.dead.is_none()
+                });
+                Ok(())
+            }
+            _ => self.change(step),
+        };
+        self.settle();
+        result
+    }
+
+    fn ensure_volume(&mut self, stamp: &Stamp, adopt: Option<&VolumeUid>) -> Result<(), String> {
+        if let Some(volume) = self.volumes.get_mut(&stamp.slot) {
+            let same = volume.stamp.as_ref() == Some(stamp);
+            if adopt.is_some_and(|uid| format!("v{}", volume.uid) == uid.0) {
+                volume.stamp = Some(stamp.clone());
+                return Ok(());
+            }
+            return if same {
+                Ok(())
+            } else {
+                Err("another volume is there".to_owned())
+            };
+        }
+        let (uid, directory) = (self.draw(), self.draw());
+        let volume = Volume {
+            uid,
+            stamp: Some(stamp.clone()),
+            deleting: false,
+            released: false,
+            directory,
+            joined: None,
+        };
+        self.volumes.insert(stamp.slot, volume);
+        Ok(())
+    }
+
+    fn delete_volume(&mut self, slot: Slot, uid: &VolumeUid) -> Result<(), String> {
+        let voters = self.voters();
+        let Some(volume) = self.volumes.get_mut(&slot) else {
+            return Ok(());
+        };
+        if format!("v{}", volume.uid) != uid.0 {
+            return Ok(());
+        }
+        let owner = volume.stamp.as_ref().map(|stamp| stamp.member);
+        let of_voter = owner.is_some_and(|owner| voters.contains(&owner));
+        assert!(
+            !of_voter || self.deleting,
+            "I6: the volume of voter {owner:?} is deleted"
+        );
+        volume.deleting = true;
+        Ok(())
+    }
+
+    fn change(&mut self, step: &Step) -> Result<(), String> {
+        if let Step::Bootstrap {
+            slot,
+            cluster_uuid,
+            member,
+        } = step
+        {
+            return self.bootstrap(*slot, *cluster_uuid, *member);
+        }
+        if let Step::Join {
+            slot,
+            cluster_uuid,
+            member,
+            displaces,
+            ..
+        } = step
+        {
+            return self.join(*slot, *cluster_uuid, *member, *displaces);
+        }
+        if !self.has_quorum() {
+            return Err("no quorum".to_owned());
+        }
+        let caught_up = |id: &MemberId| self.alive(*id) && !self.lagging.contains(id);
+        let ready = matches!(step, Step::Promote { member, .. } if caught_up(member));
+        let can_lead = matches!(step, Step::TransferLeader { to, .. } if caught_up(to));
+        let group = self.group.as_mut().ok_or("no cluster")?;
+        let is = |id: &MemberId, role: Role| group.members.get(id).is_some_and(|row| row.1 == role);
+        let expected = match step {
+            Step::MemberAdd { member, .. } if group.members.contains_key(member) => return Ok(()),
+            Step::Promote { member, .. } if is(member, Role::Voter) => return Ok(()),
+            Step::MemberRemove { member, .. } if !group.members.contains_key(member) => {
+                return Ok(());
+            }
+            Step::MemberAdd { expected, .. }
+            | Step::Promote { expected, .. }
+            | Step::MemberRemove { expected, .. } => *expected,
+            Step::TransferLeader { to, .. } if can_lead && group.members.contains_key(to) => {
+                group.leader = *to;
+                group.term += 1;
+                return Ok(());
+            }
+            _ => return Err("refused".to_owned()),
+        };
+        if expected != group.config_index {
+            return Err("config changed".to_owned());
+        }
+        match step {
+            Step::MemberAdd { slot, member, .. } => {
+                if group.removed.contains(member) {
+                    return Err("that ID was removed".to_owned());
+                }
+                group.members.insert(*member, (Some(*slot), Role::Learner));
+            }
+            Step::Promote { member, .. } => match group.members.get_mut(member) {
+                Some(row) if ready => row.1 = Role::Voter,
+                _ => return Err("not ready".to_owned()),
+            },
+            Step::MemberRemove { member, .. } => {
+                group.members.remove(member);
+                group.removed.insert(*member);
+            }
+            _ => return Err("refused".to_owned()),
+        }
+        group.config_index += 1;
+        let voters = self.voters();
+        let alive = voters.iter().filter(|id| self.alive(**id)).count();
+        assert!(
+            alive >= quorum(voters.len()),
+            "{step:?} cost the quorum: {alive} of {voters:?}"
+        );
+        Ok(())
+    }
+
+    fn bootstrap(&mut self, slot: Slot, uuid: ClusterUuid, id: MemberId) -> Result<(), String> {
+        let volume = self.volumes.get_mut(&slot).ok_or("no volume")?;
+        match volume.joined {
+            Some(pair) if pair == (uuid, id) => return Ok(()),
+            Some(_) => return Err("the directory is not empty".to_owned()),
+            None => volume.joined = Some((uuid, id)),
+        }
+        self.bootstraps += 1;
+        assert_eq!(self.bootstraps, 1, "I4: bootstrapped twice");
+        self.homes.insert(id, volume.directory);
+        self.group = Some(Group {
+            uuid,
+            config_index: 1,
+            term: 1,
+            leader: id,
+            members: BTreeMap::from([(id, (Some(slot), Role::Voter))]),
+            removed: BTreeSet::new(),
+        });
+        Ok(())
+    }
+
+    fn join(
+        &mut self,
+        slot: Slot,
+        uuid: ClusterUuid,
+        id: MemberId,
+        displaces: Option<MemberId>,
+    ) -> Result<(), String> {
+        let volume = self.volumes.get_mut(&slot).ok_or("no volume")?;
+        if volume.joined == Some((uuid, id)) {
+            return Ok(());
+        }
+        if volume.joined.is_some() && volume.joined.map(|(_, old)| old) != displaces {
+            return Err("the directory is not empty".to_owned());
+        }
+        let home = *self.homes.entry(id).or_insert(volume.directory);
+        assert_eq!(
+            home, volume.directory,
+            "I5: member {id} lives on a second directory"
+        );
+        volume.joined = Some((uuid, id));
+        Ok(())
+    }
+
+    /// What must hold after every event.
+    pub fn check(&self) {
+        let Some(group) = &self.group else { return };
+        let learners = group
+            .members
+            .values()
+            .filter(|row| row.1 == Role::Learner)
+            .count();
+        assert!(learners <= 1, "I2: {learners} learners");
+        let operation = self
+            .record
+            .operation
+            .as_ref()
+            .map(|operation| &operation.kind);
+        let asleep = matches!(operation, Some(OperationKind::Hibernate(_)));
+        if !asleep && !self.deleting {
+            let top = group
+                .members
+                .values()
+                .filter_map(|row| row.0)
+                .map(Slot::count)
+                .max();
+            assert!(
+                self.count >= top,
+                "I1: {:?} slots for members up to {top:?}",
+                self.count
+            );
+        }
+    }
+
+    /// Passes until nothing more happens; time moves while something is awaited.
+    pub fn converge(&mut self, passes_max: u32) -> Result<(), String> {
+        let mut last = String::new();
+        for _ in 0..passes_max {
+            self.settle();
+            let decided = self.pass();
+            last = format!("{:?}", decided);
+            match decided.step {
+                Some(step) => drop(self.apply(&step)),
+                None if decided.notes.is_empty() => return Ok(()),
+                None => self.now += 1_000,
+            }
+            self.check();
+        }
+        Err(last)
+    }
+
+    /// A process ends.
+    pub fn kill(&mut self, slot: Slot) {
+        let now = UnixMs(self.now);
+        if let Some(life) = self.lives.get_mut(&slot) {
+            let exit = "signal 9".to_owned();
+            life.dead = Some(Death {
+                since: now,
+                failures: 1,
+                exit,
+                data_refused: false,
+            });
+        }
+    }
+
+    /// The data is gone; with `stamp`, so is the stamp.
+    pub fn wipe(&mut self, slot: Slot, stamp: bool) {
+        let directory = self.draw();
+        if let Some(volume) = self.volumes.get_mut(&slot) {
+            volume.joined = None;
+            volume.directory = directory;
+            if stamp {
+                volume.stamp = None;
+            }
+        }
+    }
+}
+
+pub fn desired(replicas: u32) -> Desired {
+    Desired {
+        name: "example".to_owned(),
+        replicas,
+        version: "0.1.0".to_owned(),
+        bootstrap: Bootstrap::New,
+        storage_bytes: 1 << 30,
+        when_deleted: VolumePolicy::Retain,
+        when_scaled: VolumePolicy::Delete,
+        repair: Repair {
+            lost_volume: RepairPolicy::Replace,
+            corrupt_member: RepairPolicy::Report,
+            node_gone: RepairPolicy::Report,
+            crash_loop: RepairPolicy::Report,
+            crash_loop_threshold: 5,
+            learner_deadline_ms: 900_000,
+        },
+        paused: false,
+        hibernate: false,
+        replace_request: None,
+        abort_request: None,
+        tls_peer: false,
+        tls_client: false,
+        backup: false,
+        warnings: Vec::new(),
+    }
+}
