@@ -561,46 +561,40 @@ impl Runner {
     }
 }
 
-macro_rules! scripts {
-    () => {
-        /// Runs every script, and names all that fail.
-        #[test]
-        fn every_script_says_what_it_said() {
-            let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
-            let mut paths: Vec<_> = std::fs::read_dir(&dir)
-                .expect("the scripts are there")
-                .map(|entry| entry.expect("it can be listed").path())
-                .collect();
-            paths.sort();
-            let only = std::env::var("QUORATE_SCRIPT").ok();
-            let mut failed = Vec::new();
-            for path in paths {
-                let name = path
-                    .file_name()
-                    .expect("it has a name")
-                    .to_string_lossy()
-                    .to_string();
-                if only
-                    .as_ref()
-                    .is_some_and(|only| !name.contains(only.as_str()))
-                {
-                    continue;
-                }
-                let ran =
-                    std::panic::catch_unwind(|| goldenscript::run(&mut Runner::default(), &path));
-                match ran {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => failed.push(format!("{name}: {error}")),
-                    Err(_) => failed.push(format!("{name}: see above")),
-                }
-            }
-            assert!(
-                failed.is_empty(),
-                "scripts differ from their output; if that is right, say why and run again with \
-                 UPDATE_GOLDENFILES=1:\n{}",
-                failed.join("\n")
-            );
+/// Runs every script, and names all that fail.
+#[test]
+fn every_script_says_what_it_said() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
+    let mut paths: Vec<_> = std::fs::read_dir(&dir)
+        .expect("the scripts are there")
+        .map(|entry| entry.expect("it can be listed").path())
+        .collect();
+    paths.sort();
+    let only = std::env::var("QUORATE_SCRIPT").ok();
+    let mut failed = Vec::new();
+    for path in paths {
+        let name = path
+            .file_name()
+            .expect("it has a name")
+            .to_string_lossy()
+            .to_string();
+        if only
+            .as_ref()
+            .is_some_and(|only| !name.contains(only.as_str()))
+        {
+            continue;
         }
-    };
+        let ran = std::panic::catch_unwind(|| goldenscript::run(&mut Runner::default(), &path));
+        match ran {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => failed.push(format!("{name}: {error}")),
+            Err(_) => failed.push(format!("{name}: see above")),
+        }
+    }
+    assert!(
+        failed.is_empty(),
+        "scripts differ from their output; if that is right, say why and run again with \
+         UPDATE_GOLDENFILES=1:\n{}",
+        failed.join("\n")
+    );
 }
-scripts!();
