@@ -1,12 +1,12 @@
 //! The background half of compaction: removes from the index what no reader may ask for any more,
-//! chunk by chunk, and tells the revision log which records died.
+//! chunk by chunk, tells the revision log which records died, and has it rewrite segments.
 //!
-//! Needs no thread of its own: whoever drives it calls [`Compactor::step`] again and again. What
-//! clients see does not depend on how far it has come.
+//! Needs no thread of its own: whoever drives it calls [`Compactor::step`] again and again, as
+//! fast as the disk may be used for this. What clients see does not depend on how far it has come.
 
 use super::index::Want;
 use super::state::{CHUNK_ENTRIES, Shared};
-use crate::storage::revision_log::{self, Location};
+use crate::storage::revision_log::{self, Compacted, KeyIndex, Moved, Revision};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -20,32 +20,80 @@ pub enum Pruned {
     Idle,
     /// Something was done; there may be more.
     Worked,
-    /// A long read still needs what is to be removed: try again later.
+    /// A long read still needs what is to be removed, or something must become durable first: try
+    /// again later.
     Waiting,
 }
 
-/// One pass through the index at a time.
+/// One pass through the index at a time, then segments. One per store.
 pub struct Compactor {
     shared: Arc<Shared>,
+    log: revision_log::Compactor,
     /// The revision of the pass and where it goes on; none between passes.
     pass: Option<(i64, Vec<u8>)>,
 }
 
 impl Compactor {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, pass: None }
+    pub(super) fn new(shared: Arc<Shared>, log: revision_log::Compactor) -> Self {
+        Self {
+            shared,
+            log,
+            pass: None,
+        }
     }
 
-    /// Does a bounded amount of work; holds the lock for some ten microseconds at a time.
-    pub fn step(&mut self) -> Pruned {
-        let (target, from) = match self.pass.take() {
-            Some(pass) => pass,
-            None => match self.next_target() {
-                Ok(target) => (target, Vec::new()),
-                Err(nothing) => return nothing,
+    /// Does a bounded amount of work: a chunk of the index, or else about `budget_bytes` of a
+    /// segment. Holds the index's lock for some ten microseconds at a time.
+    ///
+    /// # Errors
+    /// Those of [`revision_log::Compactor::step`]; unless `is_fatal`, nothing was changed, and a
+    /// later step begins again.
+    pub fn step(&mut self, budget_bytes: u64) -> Result<Pruned, revision_log::Error> {
+        match self.pass.take().ok_or(()).or_else(|()| self.next_target()) {
+            Ok((target, from)) => {
+                self.prune_chunk(target, &from);
+                Ok(Pruned::Worked)
+            }
+            Err(Pruned::Waiting) => match self.rewrite(budget_bytes)? {
+                Pruned::Worked => Ok(Pruned::Worked),
+                Pruned::Idle | Pruned::Waiting => Ok(Pruned::Waiting),
             },
+            Err(Pruned::Idle | Pruned::Worked) => self.rewrite(budget_bytes),
+        }
+    }
+
+    /// Lets the revision log work on a segment.
+    fn rewrite(&mut self, budget_bytes: u64) -> Result<Pruned, revision_log::Error> {
+        let shared = &self.shared;
+        let pruned = shared.state.read().pruned.max(0).cast_unsigned();
+        let is_live = |key: &[u8], mod_rev: Revision| {
+            let state = shared.state.read();
+            state
+                .index
+                .holds(key, mod_rev.main.cast_signed(), mod_rev.sub)
         };
-        let (keys, next) = self.find(target, &from);
+        let mut relocate = |moved: &Moved<'_>| {
+            let Revision { main, sub } = moved.mod_rev;
+            shared
+                .state
+                .write()
+                .index
+                .relocate(moved.key, main.cast_signed(), sub, moved.to)
+        };
+        let mut index = KeyIndex {
+            compacted: pruned,
+            is_live: &is_live,
+            relocate: &mut relocate,
+        };
+        Ok(match self.log.step(budget_bytes, &mut index)? {
+            Compacted::Idle => Pruned::Idle,
+            Compacted::Worked => Pruned::Worked,
+            Compacted::Waiting => Pruned::Waiting,
+        })
+    }
+
+    fn prune_chunk(&mut self, target: i64, from: &[u8]) {
+        let (keys, next) = self.find(target, from);
         let mut dead = Vec::new();
         for keys in keys.chunks(CHUNK_ENTRIES / 4) {
             let mut state = self.shared.state.write();
@@ -60,30 +108,18 @@ impl Compactor {
             Some(next) => self.pass = Some((target, next)),
             None => self.shared.state.write().pruned = target,
         }
-        Pruned::Worked
-    }
-
-    /// Notes that the record of a version stands elsewhere; false if the index does not hold that
-    /// version any more.
-    pub fn relocate(&self, key: &[u8], mod_rev: revision_log::Revision, to: Location) -> bool {
-        let main = mod_rev.main.cast_signed();
-        self.shared
-            .state
-            .write()
-            .index
-            .relocate(key, main, mod_rev.sub, to)
     }
 
     /// The revision up to which pruning may go now. A read that begins later is at the compacted
     /// revision or above it, so the target stays right for the whole pass.
-    fn next_target(&self) -> Result<i64, Pruned> {
+    fn next_target(&self) -> Result<(i64, Vec<u8>), Pruned> {
         let state = self.shared.state.read();
         if state.pruned >= state.compacted {
             return Err(Pruned::Idle);
         }
         let pinned = self.shared.oldest_pin().unwrap_or(i64::MAX);
         match state.compacted.min(pinned) {
-            target if target > state.pruned => Ok(target),
+            target if target > state.pruned => Ok((target, Vec::new())),
             _ => Err(Pruned::Waiting),
         }
     }

@@ -28,6 +28,9 @@ pub mod types;
 pub mod validate;
 mod walk;
 
+#[cfg(test)]
+mod tests;
+
 pub use codec::DecodeError;
 pub use command::{Applied, Command, Compact, MemberOp, Op, RequestId, Response};
 pub use compactor::{Compactor, Pruned};

@@ -90,10 +90,10 @@ impl Store {
         Reader::new(Arc::clone(&self.shared))
     }
 
-    /// The background half of compaction, to be driven by a thread of the replica.
+    /// The background half of compaction, to be driven by a thread of the replica. One per store.
     #[must_use]
     pub fn compactor(&self) -> Compactor {
-        Compactor::new(Arc::clone(&self.shared))
+        Compactor::new(Arc::clone(&self.shared), self.log.compactor())
     }
 
     /// The revision log, for syncing, snapshots and sizes.

@@ -124,6 +124,14 @@ impl Entry {
         self.latest = version;
     }
 
+    fn holds(&self, main: i64, sub: u32) -> bool {
+        (self.latest.main, self.latest.sub) == (main, sub)
+            || self
+                .older()
+                .binary_search_by_key(&(main, sub), |v| (v.main, v.sub))
+                .is_ok()
+    }
+
     fn find_mut(&mut self, main: i64, sub: u32) -> Option<&mut Version> {
         if (self.latest.main, self.latest.sub) == (main, sub) {
             return Some(&mut self.latest);
@@ -228,6 +236,12 @@ impl Index {
         self.tree.edit(key, |entry| {
             entry.prune(revision, &mut |version| removed.push(version.location))
         });
+    }
+
+    /// Whether this version of `key` is still here.
+    #[must_use]
+    pub fn holds(&self, key: &[u8], main: i64, sub: u32) -> bool {
+        self.get(key).is_some_and(|entry| entry.holds(main, sub))
     }
 
     /// Notes that the record of a version has moved; false if that version is gone.

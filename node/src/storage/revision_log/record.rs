@@ -38,7 +38,7 @@ pub struct Location {
 
 impl Location {
     /// A location from its parts; `offset` must be aligned, as all frames are.
-    pub(super) fn new(segment: u32, offset: u64, len: u32) -> Self {
+    pub(crate) fn new(segment: u32, offset: u64, len: u32) -> Self {
         assert!(
             offset.is_multiple_of(frame::ALIGN_BYTES),
             "offset {offset} of a record is not aligned"

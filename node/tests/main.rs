@@ -1,0 +1,6 @@
+//! Tests of the node through its public door, in one binary.
+
+mod kv_model;
+mod kv_property;
+mod kv_readers;
+mod kv_scripts;
