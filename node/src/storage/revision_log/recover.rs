@@ -561,10 +561,4 @@ impl RevisionLog {
             self.shared.wake.notify_one();
         }
     }
-
-    /// Number of the segment that the next one gets; for tests and inspection.
-    #[cfg(test)]
-    pub(super) fn next_segment(&self) -> u32 {
-        self.shared.next_segment.load(Ordering::Acquire)
-    }
 }

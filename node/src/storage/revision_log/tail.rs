@@ -103,10 +103,14 @@ impl Tail {
         let after = self
             .frozen
             .partition_point(|c| (c.segment, c.start) <= (segment, offset));
+        // The one before may be of an earlier segment: then the frame is on disk only.
         let chunk = self.frozen.get(after.checked_sub(1)?)?;
+        if chunk.segment != segment {
+            return None;
+        }
         let at = usize::try_from(offset - chunk.start).ok()?;
         let end = at.checked_add(len as usize)?;
-        (chunk.segment == segment && end <= chunk.bytes.len()).then(|| chunk.bytes.slice(at..end))
+        (end <= chunk.bytes.len()).then(|| chunk.bytes.slice(at..end))
     }
 
     /// What there is of `segment` from offset `from` to `to`, frozen and shared, to be written.

@@ -2,6 +2,7 @@
 
 use super::disk::{Loss, TestDisk};
 use super::harness::{Machine, small};
+use crate::storage::revision_log::tail::Tail;
 use crate::storage::revision_log::{Flushed, Options};
 use quorate_raft::LogIndex;
 
@@ -17,6 +18,16 @@ fn a_record_is_readable_before_its_batch_ends_and_after_it_is_flushed() {
         machine.log.read(location).unwrap().value(),
         &b"in memory"[..]
     );
+}
+
+#[test]
+fn a_record_of_a_rewritten_segment_is_not_looked_for_in_an_earlier_one() {
+    let mut tail = Tail::new(1, 320);
+    tail.push(&mut vec![1; 64]);
+    tail.roll(2, 64);
+    assert_eq!(tail.get(1, 320, 64).unwrap(), vec![1; 64]);
+    // Segment 9 was written by compaction; the chunk before it in order begins further back.
+    assert_eq!(tail.get(9, 64, 64), None);
 }
 
 #[test]
