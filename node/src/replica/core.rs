@@ -72,7 +72,8 @@ pub(super) struct Retained {
 pub(super) struct Core {
     pub(super) config: CoreConfig,
     pub(super) raft: Node,
-    pub(super) store: kv::Store,
+    /// Absent only while a snapshot is being installed.
+    pub(super) store: Option<kv::Store>,
     pub(super) out: Output,
     pub(super) effects: Effects,
     /// Committed, in order, not applied yet.
@@ -118,7 +119,7 @@ impl Core {
         let mut core = Self {
             config,
             raft,
-            store,
+            store: Some(store),
             out: Output::default(),
             effects: Effects {
                 peers_changed: true,
@@ -153,8 +154,20 @@ impl Core {
         core
     }
 
+    pub(super) fn store(&self) -> &kv::Store {
+        self.store
+            .as_ref()
+            .expect("absent only within the installation of a snapshot")
+    }
+
+    pub(super) fn store_mut(&mut self) -> &mut kv::Store {
+        self.store
+            .as_mut()
+            .expect("absent only within the installation of a snapshot")
+    }
+
     pub(super) fn applied(&self) -> EntryId {
-        self.store.applied()
+        self.store().applied()
     }
 
     pub(super) fn leads(&self) -> bool {
@@ -219,7 +232,7 @@ impl Core {
     fn is_overloaded(&self) -> bool {
         self.proposals.len() >= PROPOSALS_MAX
             || self.to_apply.len() > APPLY_LAG_MAX
-            || self.store.log().is_over_limit()
+            || self.store().log().is_over_limit()
     }
 
     fn peer_message(&mut self, from: u64, message: PeerMessage) {

@@ -10,8 +10,8 @@ use crate::storage::{Error, Wal};
 use quorate_raft::{LogIndex, Persist, PersistId, SnapshotMeta};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// How long an idle disk thread sleeps before it looks whether it was told to end.
 const IDLE_WAIT: Duration = Duration::from_secs(3600);
@@ -24,7 +24,9 @@ pub(super) enum DiskJob {
     /// Make durable.
     Persist(Vec<Persist>),
     /// The log begins behind an installed snapshot.
-    SaveBase(Box<SnapshotMeta>, oneshot::Sender<()>),
+    SaveBase(Box<SnapshotMeta>, SyncSender<()>),
+    /// Tell when everything before is durable.
+    Barrier(SyncSender<()>),
     /// Entries up to here are needed no more.
     Release(LogIndex),
     /// Known committed; a hint for the next start.
@@ -159,6 +161,11 @@ fn carry_out(
                 flush(wal, &mut batch, completions)?;
                 wal.save_base(&meta)?;
                 // The replica waits for it, unless it is being torn down.
+                let _ = done.send(());
+            }
+            DiskJob::Barrier(done) => {
+                flush(wal, &mut batch, completions)?;
+                // As above.
                 let _ = done.send(());
             }
             DiskJob::Release(up_to) => wal.release(up_to)?,

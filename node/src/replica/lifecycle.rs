@@ -11,14 +11,15 @@ use super::genesis::{self, GenesisError, HISTORY_DIR, NewMember, WAL_DIR};
 use super::handle::{Handle, Shared};
 use super::inbox::Inbox;
 use super::input::{AdminCall, Input};
-use super::shell::{Ended, Shell};
+use super::shell::{Ended, History, Shell};
 use super::sink::PeerSink;
+use super::snapshots;
 use super::types::{AdminError, MembershipView, Phase, ReplicaStatus, RequestError, Role};
 use crate::config::{InitialState, NodeConfig, Start};
 use crate::env::{Clock, Disk, Rng};
 use crate::kv;
 use crate::metrics::Metrics;
-use crate::storage::revision_log::Options;
+use crate::storage::revision_log::{Installed, Options};
 use crate::storage::{
     self, DataDir, Identity, PeerLife, PeersSeen, Recovered, Verdict, Wal, WalOptions,
 };
@@ -156,7 +157,11 @@ impl Replica {
             request_bytes_max: config.max_request_bytes,
             clock: Arc::clone(&doors.clock),
         });
-        let sink = Arc::new(PeerSink::new(Arc::clone(&shared), seen));
+        let sink = Arc::new(PeerSink::new(
+            Arc::clone(&shared),
+            seen,
+            Arc::clone(&doors.disk),
+        ));
         let transport = Transport::start(peers, sink).map_err(LifeError::Thread)?;
         let handle = Handle {
             shared: Arc::clone(&shared),
@@ -510,7 +515,7 @@ impl Life {
     }
 
     fn run_member(&mut self, identity: Identity) -> Result<Ended, LifeError> {
-        let (wal, recovered) = match self.opened.take() {
+        let (mut wal, mut recovered) = match self.opened.take() {
             Some(opened) => opened,
             None => {
                 let mut options = WalOptions::new(identity.directory_id, identity.incarnation);
@@ -526,9 +531,12 @@ impl Life {
             ..Options::default()
         };
         let disk = Arc::clone(&self.doors.disk);
-        let (mut store, _) = kv::Store::open(disk, HISTORY_DIR, options)?;
+        let (mut store, opened) = kv::Store::open(disk, HISTORY_DIR, options)?;
         store.answer_only(self.shared.boot_nonce);
         self.check_addresses(identity.member_id.0, &store.reader().members())?;
+        if let Some(installed) = &opened.installed {
+            follow_snapshot(&mut wal, &mut recovered, installed)?;
+        }
         let restored = restored(recovered, store.applied().index);
         let seed = self.doors.rng.next_u64();
         let raft = Node::new(self.raft_config(&identity, seed), restored)
@@ -542,7 +550,12 @@ impl Life {
         transport.identify(Some(self.local(&identity)));
         let disk = DiskThread::start(wal, self.shared.inbox.clone()).map_err(LifeError::Thread)?;
         let (shared, metrics) = (Arc::clone(&self.shared), Arc::clone(&self.metrics));
-        let mut shell = Shell::new(core, disk, transport, shared, metrics);
+        let history = History {
+            disk: Arc::clone(&self.doors.disk),
+            options,
+            local: self.local(&identity),
+        };
+        let mut shell = Shell::new(core, disk, transport, shared, metrics, history);
         let ended = shell.run();
         self.shared.reader.store(None);
         self.transport = Some(shell.into_transport());
@@ -674,6 +687,30 @@ fn voters(recovered: &Recovered) -> Vec<quorate_raft::MemberId> {
         .unwrap_or_default()
         .into_iter()
         .collect()
+}
+
+/// Ends an installation that a crash has interrupted between the state and the log: the log begins
+/// behind the snapshot, unless it holds the snapshot's last entry (D3).
+fn follow_snapshot(
+    wal: &mut Wal,
+    recovered: &mut Recovered,
+    installed: &Installed,
+) -> Result<(), LifeError> {
+    let meta = snapshots::decode_meta(&installed.meta).ok_or_else(|| {
+        LifeError::Failed("the installed snapshot has no readable position".to_owned())
+    })?;
+    let base = recovered
+        .base
+        .as_ref()
+        .map_or(LogIndex(0), |base| base.last.index);
+    let held = recovered.entries.iter().any(|entry| entry.id == meta.last);
+    if meta.last.index <= base || held {
+        return Ok(());
+    }
+    wal.save_base(&meta)?;
+    recovered.entries.clear();
+    recovered.base = Some(meta);
+    Ok(())
 }
 
 /// Mixed into every segment of the revision log: unlike for any other member and start.

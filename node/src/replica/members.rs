@@ -262,7 +262,7 @@ impl Core {
         if self.is_in_force(request) {
             return Ok(None);
         }
-        let members = self.store.reader().members();
+        let members = self.store().reader().members();
         let refused = |error: kv::Error| Held::Refused(refusal(&error));
         match request {
             Call::Add {
@@ -436,7 +436,7 @@ impl Core {
 
     /// Whether a compare-and-set call asks for what is there already.
     fn is_in_force(&self, request: &Call) -> bool {
-        let members = self.store.reader().members();
+        let members = self.store().reader().members();
         match request {
             Call::Add {
                 id,
@@ -470,7 +470,7 @@ impl Core {
         if expected.is_some() || !self.config.strict_reconfig_check {
             return Ok(());
         }
-        let members = self.store.reader().members();
+        let members = self.store().reader().members();
         let voters: Vec<&Member> = members
             .members
             .values()

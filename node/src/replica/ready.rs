@@ -98,8 +98,8 @@ impl Core {
             self.retained.entries.push_back((entry.id.index, bytes));
             self.retained.bytes += bytes;
         }
-        self.store.end_batch();
-        self.store.log().allow_durable(self.raft.durable());
+        self.store_mut().end_batch();
+        self.store().log().allow_durable(self.raft.durable());
         self.reads.applied(self.applied().index);
         for (counter, applied) in answers {
             if self.own == Some(counter) {
@@ -115,18 +115,20 @@ impl Core {
     fn apply_one(&mut self, entry: &Entry) -> Result<Option<(RequestId, Applied)>, Fatal> {
         match &entry.payload {
             Payload::Empty => {
-                self.store.apply_empty(entry.id);
+                self.store_mut().apply_empty(entry.id);
                 Ok(None)
             }
-            Payload::Command(command) => self.store.apply(entry.id, command).map(Some),
+            Payload::Command(command) => self.store_mut().apply(entry.id, command).map(Some),
             Payload::Membership {
                 membership,
                 context,
             } => {
-                let answer = self.store.apply_membership(entry.id, membership, context)?;
-                self.members = self.store.reader().members().list().into();
+                let answer = self
+                    .store_mut()
+                    .apply_membership(entry.id, membership, context)?;
+                self.members = self.store().reader().members().list().into();
                 self.effects.peers_changed = true;
-                let removed = &self.store.reader().members().removed;
+                let removed = &self.store().reader().members().removed;
                 if removed.contains(&self.raft.id().0) {
                     self.removed = true;
                 }
@@ -159,7 +161,7 @@ impl Core {
 
     /// Lets the disk forget what is trimmed and contained in the durable state (W10).
     pub(super) fn maybe_release(&mut self) {
-        let up_to = self.trimmed.min(self.store.log().synced().index);
+        let up_to = self.trimmed.min(self.store().log().synced().index);
         if up_to > self.released {
             self.released = up_to;
             self.effects.release = Some(up_to);
@@ -174,8 +176,8 @@ impl Core {
         self.applied_term = self.applied_term.max(last.term);
         self.proposals.snapshot_installed(last.term);
         self.reads.applied(last.index);
-        self.members = self.store.reader().members().list().into();
-        self.removed |= self.store.reader().members().removed.contains(&self.id());
+        self.members = self.store().reader().members().list().into();
+        self.removed |= self.store().reader().members().removed.contains(&self.id());
         self.effects.peers_changed = true;
     }
 

@@ -9,8 +9,10 @@ use super::disk::{DiskJob, DiskThread, NOTHING_WAITS};
 use super::handle::Shared;
 use super::input::Input;
 use super::types::{ReplicaStatus, RequestError};
+use crate::env::Disk;
 use crate::metrics::Metrics;
-use crate::transport::{PeerMessage, Sent, Transport};
+use crate::storage::revision_log::Options;
+use crate::transport::{Local, PeerMessage, Sent, Transport};
 use quorate_raft::{LogIndex, MemberId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,6 +47,13 @@ struct Stopping {
     done: Option<oneshot::Sender<()>>,
 }
 
+/// Where the state machine's history lives, and who we are to a peer that is sent a part of it.
+pub(super) struct History {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) options: Options,
+    pub(super) local: Local,
+}
+
 /// A running member.
 pub(super) struct Shell {
     pub(super) core: Core,
@@ -52,9 +61,13 @@ pub(super) struct Shell {
     pub(super) transport: Transport,
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) history: History,
+    /// Peers that a snapshot is being sent to.
+    pub(super) sending: BTreeSet<u64>,
     /// Addresses that peers told us, for those whose addition is not applied here yet.
     hints: BTreeMap<u64, Vec<String>>,
     gone: BTreeSet<u64>,
+    next_ping_ms: u64,
     next_tick_ns: u64,
     tick_ns: u64,
     noted_commit: LogIndex,
@@ -71,6 +84,7 @@ impl Shell {
         transport: Transport,
         shared: Arc<Shared>,
         metrics: Arc<Metrics>,
+        history: History,
     ) -> Self {
         let tick_ns = core.config.tick_ms * 1_000_000;
         let now_ns = shared.clock.monotonic_ns();
@@ -80,6 +94,9 @@ impl Shell {
             transport,
             shared,
             metrics,
+            history,
+            sending: BTreeSet::new(),
+            next_ping_ms: 0,
             hints: BTreeMap::new(),
             gone: BTreeSet::new(),
             next_tick_ns: now_ns + tick_ns,
@@ -94,7 +111,7 @@ impl Shell {
 
     /// Runs until the member ends.
     pub(super) fn run(&mut self) -> Ended {
-        let reader = self.core.store.reader();
+        let reader = self.core.store().reader();
         self.shared.reader.store(Some(Arc::new(reader)));
         let mut batch = Vec::new();
         let mut more = true;
@@ -167,8 +184,11 @@ impl Shell {
             | Input::Read { .. }
             | Input::Admin(_)
             | Input::Peer { .. }
-            | Input::PeerRefused { .. }
-            | Input::SnapshotSent { .. } => self.core.input(input),
+            | Input::PeerRefused { .. } => self.core.input(input),
+            Input::SnapshotSent { to, outcome } => {
+                self.sending.remove(&to);
+                self.core.input(Input::SnapshotSent { to, outcome });
+            }
         }
         Ok(())
     }
@@ -183,15 +203,30 @@ impl Shell {
         }
         self.next_tick_ns += (late + 1) * self.tick_ns;
         self.refresh_connected();
+        self.ping();
         let commit = self.core.raft.commit();
         if commit > self.noted_commit {
             self.noted_commit = commit;
             self.disk.push(DiskJob::Commit(commit));
         }
-        if let Some(failure) = self.core.store.log().failure() {
+        if let Some(failure) = self.core.store().log().failure() {
             return Err(Ended::Failed(failure.to_owned()));
         }
         self.watch_disk()
+    }
+
+    /// Says something to every peer now and then, so that both ends notice a connection that is
+    /// gone, also between members that have nothing to tell each other.
+    fn ping(&mut self) {
+        if self.core.now_ms < self.next_ping_ms {
+            return;
+        }
+        self.next_ping_ms = self.core.now_ms + self.core.config.election_ms / 2;
+        let sent_ns = self.shared.clock.monotonic_ns();
+        let peers: Vec<u64> = self.core.connected.keys().copied().collect();
+        for peer in peers {
+            self.core.send(peer, PeerMessage::Ping { sent_ns });
+        }
     }
 
     fn refresh_connected(&mut self) {
@@ -289,7 +324,7 @@ impl Shell {
 
     /// Dials whoever belongs to the cluster, as far as addresses are known.
     fn set_peers(&mut self) -> Result<(), Ended> {
-        let members = self.core.store.reader().members();
+        let members = self.core.store().reader().members();
         let mut peers = self.hints.clone();
         let known = members
             .members

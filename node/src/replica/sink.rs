@@ -5,6 +5,7 @@
 use super::handle::Shared;
 use super::inbox::INBOX_MAX;
 use super::input::Input;
+use crate::env::Disk;
 use crate::storage::{PeerDecision, PeerLife, PeersSeen};
 use crate::transport::{FrameReader, HelloRefusal, PeerMessage, Sink};
 use parking_lot::Mutex;
@@ -16,13 +17,18 @@ use std::sync::Arc;
 pub(super) struct PeerSink {
     shared: Arc<Shared>,
     seen: Mutex<PeersSeen>,
+    disk: Arc<dyn Disk>,
+    /// Held while a snapshot arrives: one at a time.
+    receiving: Mutex<()>,
 }
 
 impl PeerSink {
-    pub(super) fn new(shared: Arc<Shared>, seen: PeersSeen) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, seen: PeersSeen, disk: Arc<dyn Disk>) -> Self {
         Self {
             shared,
             seen: Mutex::new(seen),
+            disk,
+            receiving: Mutex::new(()),
         }
     }
 
@@ -85,7 +91,10 @@ impl Sink for PeerSink {
         reader: &mut FrameReader<&TcpStream>,
         writer: &TcpStream,
     ) {
-        super::snapshots::receive(&self.shared, from, reader, writer);
+        let Some(_one) = self.receiving.try_lock() else {
+            return;
+        };
+        super::snapshots::receive(&self.shared, &self.disk, from, reader, writer);
     }
 
     fn now_ms(&self) -> u64 {

@@ -33,7 +33,7 @@ pub(super) mod kind {
     pub const PONG: u8 = 9;
     pub const MEMBERSHIP: u8 = 10;
     pub const SNAPSHOT_OFFER: u8 = 11;
-    pub const SNAPSHOT_ANSWER: u8 = 12;
+    pub const SNAPSHOT_WANTED: u8 = 12;
     pub const SNAPSHOT_CHUNK: u8 = 13;
     pub const SNAPSHOT_END: u8 = 14;
 }
@@ -596,30 +596,33 @@ pub enum SnapshotMessage {
         term: Term,
         /// What the snapshot contains.
         meta: SnapshotMeta,
-        /// The state machine's own description of files, sizes and digests; opaque here.
+        /// The state machine's own description of the snapshot; opaque here.
         manifest: Arc<[u8]>,
     },
-    /// The receiver says where to go on: it already holds that many bytes of `file`, and wants no
-    /// file before it. `None`: nothing is wanted, the state is there already.
-    Answer {
-        /// (number of the file, offset).
-        from: Option<(u32, u64)>,
+    /// The receiver lists the chunks it lacks, as (first, count); an empty list ends the sending.
+    Wanted {
+        /// Ranges of chunk numbers, ascending.
+        ranges: Vec<(u32, u32)>,
     },
-    /// Bytes of one file, in order.
+    /// One chunk.
     Chunk {
-        /// Number of the file in the manifest.
-        file: u32,
-        /// Where they belong.
-        offset: u64,
-        /// The bytes.
+        /// The snapshot's name.
+        snapshot: u64,
+        /// Which chunk.
+        number: u32,
+        /// The bytes, in the state machine's own wrapping.
         bytes: Arc<[u8]>,
     },
-    /// From the sender: all was sent. From the receiver: installed up to `last`, or not (0).
+    /// From the sender: all that was wanted has been sent. From the receiver: installed up to
+    /// `last`; 0 when it was refused.
     End {
         /// Last index contained.
         last: LogIndex,
     },
 }
+
+/// Most ranges in one [`SnapshotMessage::Wanted`]; the rest is wanted next time.
+pub const WANTED_RANGES_MAX: usize = 4096;
 
 impl SnapshotMessage {
     /// Appends the message as a frame.
@@ -634,19 +637,20 @@ impl SnapshotMessage {
                 raft_codec::put_snapshot_meta(meta, to);
                 to.put_bytes(manifest);
             }),
-            Self::Answer { from } => put_frame(out, kind::SNAPSHOT_ANSWER, |to| {
-                to.put_bool(from.is_some());
-                let (file, offset) = from.unwrap_or((0, 0));
-                to.put_u32(file);
-                to.put_u64(offset);
+            Self::Wanted { ranges } => put_frame(out, kind::SNAPSHOT_WANTED, |to| {
+                to.put_len(ranges.len());
+                for (first, count) in ranges {
+                    to.put_u32(*first);
+                    to.put_u32(*count);
+                }
             }),
             Self::Chunk {
-                file,
-                offset,
+                snapshot,
+                number,
                 bytes,
             } => put_frame(out, kind::SNAPSHOT_CHUNK, |to| {
-                to.put_u32(*file);
-                to.put_u64(*offset);
+                to.put_u64(*snapshot);
+                to.put_u32(*number);
                 to.put_bytes(bytes);
             }),
             Self::End { last } => put_frame(out, kind::SNAPSHOT_END, |to| to.put_u64(last.0)),
@@ -665,16 +669,16 @@ impl SnapshotMessage {
                 meta: raft_codec::snapshot_meta(&mut take)?,
                 manifest: take.shared("manifest")?,
             },
-            kind::SNAPSHOT_ANSWER => {
-                let wanted = take.bool("wanted")?;
-                let position = (take.u32("file")?, take.u64("offset")?);
-                Self::Answer {
-                    from: wanted.then_some(position),
+            kind::SNAPSHOT_WANTED => {
+                let count = take.count(8, "number of ranges")?;
+                let range = |_| Ok((take.u32("first")?, take.u32("count")?));
+                Self::Wanted {
+                    ranges: (0..count).map(range).collect::<Result<_, _>>()?,
                 }
             }
             kind::SNAPSHOT_CHUNK => Self::Chunk {
-                file: take.u32("file")?,
-                offset: take.u64("offset")?,
+                snapshot: take.u64("snapshot")?,
+                number: take.u32("number")?,
                 bytes: take.shared("chunk")?,
             },
             kind::SNAPSHOT_END => Self::End {

@@ -17,7 +17,7 @@ pub use address::authority;
 pub use frame::{FRAME_BYTES_MAX, FrameError, FrameReader, HEADER_BYTES, put_frame};
 pub use message::{
     Call, CallRefusal, ForwardRefusal, Hello, HelloRefusal, HelloReply, PROTOCOL_VERSION,
-    PeerMessage, Purpose, SnapshotMessage,
+    PeerMessage, Purpose, SnapshotMessage, WANTED_RANGES_MAX,
 };
 pub use receiver::CONNECTIONS_MAX;
 pub use sender::{BACKLOG_BYTES_MAX, BACKLOG_DISCONNECTED_BYTES_MAX, ConnectError, Sent};

@@ -174,7 +174,11 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
                 if let Err(reason) = serve(&thread, number, &stream)
                     && !matches!(reason, Closed::Frame(FrameError::Closed) | Closed::Stopping)
                 {
-                    tracing::warn!(%from, %reason, "peer connection closed");
+                    if matches!(reason, Closed::Refused(HelloRefusal::NotReady)) {
+                        tracing::debug!(%from, %reason, "peer connection closed");
+                    } else {
+                        tracing::warn!(%from, %reason, "peer connection closed");
+                    }
                 }
                 let _ = stream.shutdown(Shutdown::Both);
                 thread.open.lock().remove(&number);

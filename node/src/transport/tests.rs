@@ -243,13 +243,12 @@ fn snapshot_messages_survive_the_wire() {
             meta,
             manifest: Arc::from(&b"m"[..]),
         },
-        SnapshotMessage::Answer {
-            from: Some((2, 77)),
+        SnapshotMessage::Wanted {
+            ranges: vec![(0, 5), (9, 1)],
         },
-        SnapshotMessage::Answer { from: None },
         SnapshotMessage::Chunk {
-            file: 1,
-            offset: 5,
+            snapshot: 77,
+            number: 1,
             bytes: Arc::from(&b"abc"[..]),
         },
         SnapshotMessage::End { last: LogIndex(9) },

@@ -271,6 +271,26 @@ impl TestCluster {
             .unwrap()
     }
 
+    /// Writes `many-0` and so on, all at once.
+    pub(super) fn put_many(&self, slot: usize, count: usize) {
+        let handle = self.handle(slot);
+        let puts: Vec<_> = (0..count)
+            .map(|number| {
+                let handle = handle.clone();
+                let put = Put {
+                    key: format!("many-{number}").into(),
+                    value: "x".into(),
+                    ..Put::default()
+                };
+                self.runtime
+                    .spawn(async move { handle.propose(Op::Put(put)).await })
+            })
+            .collect();
+        for put in puts {
+            self.block_on(put).unwrap().unwrap();
+        }
+    }
+
     /// A linearizable read.
     pub(super) fn get(&self, slot: usize, key: &str) -> Option<String> {
         self.block_on(self.handle(slot).read_barrier()).unwrap();

@@ -344,3 +344,25 @@ fn a_minority_answers_no_linearizable_read_and_no_write() {
         .unwrap();
     assert_eq!(stale.kvs.len(), 1, "serializable reads go on");
 }
+
+#[test]
+fn d10_a_follower_behind_the_trimmed_log_catches_up_by_a_snapshot() {
+    let mut cluster = TestCluster::of_static(3);
+    cluster.put(0, "before", "x");
+    let leader = cluster.await_leader();
+    let lagging = (leader + 1) % 3;
+    cluster.kill(lagging);
+    cluster.put_many(leader, 1200);
+    cluster.start(lagging);
+    assert_eq!(cluster.get(lagging, "many-1199").as_deref(), Some("x"));
+    assert_eq!(cluster.get(lagging, "before").as_deref(), Some("x"));
+    cluster.put(lagging, "after", "y");
+    cluster.kill(lagging);
+    cluster.start(lagging);
+    assert_eq!(
+        cluster.get(lagging, "many-0").as_deref(),
+        Some("x"),
+        "after a restart"
+    );
+    assert_eq!(cluster.get(lagging, "after").as_deref(), Some("y"));
+}
