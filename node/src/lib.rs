@@ -24,7 +24,6 @@ pub use error::RunError;
 use env::real::{RealDisk, SystemClock, SystemRng};
 use metrics::Metrics;
 use replica::{Doors, Handle, Replica};
-use sha2::{Digest, Sha256};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -63,7 +62,7 @@ impl Node {
         };
         let replica = Replica::start(&config, doors, peers, Arc::clone(&metrics))?;
         let shutdown = CancellationToken::new();
-        let server = server::serve(server_config(&config), replica.handle(), metrics, &shutdown)?;
+        let server = server::serve(server::Config::of(&config), replica.handle(), metrics, &shutdown)?;
         Ok(Self {
             replica,
             client_addrs: server.client_addrs().to_vec(),
@@ -156,29 +155,4 @@ fn listen_peers(addresses: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<Socke
         listeners.push(listener);
     }
     Ok((listeners, bound))
-}
-
-fn server_config(config: &NodeConfig) -> server::Config {
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    server::Config {
-        listen_client: config.listen_client.clone(),
-        listen_admin: config.listen_admin,
-        name: config.name.clone(),
-        config_hash: config_hash(config),
-        max_request_bytes: config.max_request_bytes,
-        max_txn_ops: config.max_txn_ops,
-        max_concurrent_streams: config.max_concurrent_streams,
-        quota_backend_bytes: config.quota_backend_bytes,
-        contact_ms_max: 2 * config.election_ms,
-        threads,
-    }
-}
-
-/// Tells two configurations apart, for whoever rolls out a new one.
-fn config_hash(config: &NodeConfig) -> String {
-    let digest = Sha256::digest(format!("{config:?}"));
-    digest[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
