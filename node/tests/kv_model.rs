@@ -15,7 +15,9 @@ type Versions = Vec<(i64, Option<KeyValue>)>;
 #[derive(Clone, Debug)]
 pub struct Model {
     keys: BTreeMap<Vec<u8>, Versions>,
+    /// As the store's.
     pub revision: i64,
+    /// As the store's; -1 before the first compaction.
     pub compacted: i64,
     /// The revision that writes go to while a command runs.
     writing: Option<i64>,
@@ -69,6 +71,7 @@ impl Model {
             .push((main, pair));
     }
 
+    /// Executes a command.
     pub fn apply(&mut self, op: &Op) -> Applied {
         let before = self.clone();
         let result = self.execute(op);
@@ -157,6 +160,9 @@ impl Model {
     }
 
     /// A range as a request of its own.
+    ///
+    /// # Errors
+    /// Revisions compacted or not reached.
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResult, Error> {
         let wanted = request.revision.0;
         if wanted > self.revision {
