@@ -68,6 +68,19 @@ pub(super) struct Retained {
     pub(super) bytes: usize,
 }
 
+/// What happened since the driver last looked, for metrics.
+#[derive(Default)]
+pub(super) struct Counts {
+    pub(super) applied: usize,
+    pub(super) proposed: usize,
+    pub(super) reads: usize,
+    pub(super) reads_dropped: u64,
+    pub(super) proposals_failed: u64,
+    pub(super) campaigns: u64,
+    pub(super) sent: u64,
+    pub(super) received: u64,
+}
+
 /// One member: core, state machine, and who waits for what.
 pub(super) struct Core {
     pub(super) config: CoreConfig,
@@ -88,6 +101,7 @@ pub(super) struct Core {
     pub(super) reads: Reads,
     pub(super) calls: Calls,
     pub(super) retained: Retained,
+    pub(super) counts: Counts,
     pub(super) applied_term: Term,
     pub(super) trimmed: LogIndex,
     pub(super) released: LogIndex,
@@ -133,6 +147,7 @@ impl Core {
             reads,
             calls: Calls::default(),
             retained: Retained::default(),
+            counts: Counts::default(),
             applied_term: applied.term,
             trimmed: LogIndex(0),
             released: LogIndex(0),
@@ -206,6 +221,7 @@ impl Core {
             }
             Input::Admin(call) => self.admin(call),
             Input::Peer { from, messages } => {
+                self.counts.received += messages.len() as u64;
                 for message in messages {
                     self.peer_message(from, message);
                 }
@@ -308,8 +324,10 @@ impl Core {
         let leaderless = self.leaderless_since_ms.is_some();
         let unsent_ms_max = leaderless.then_some(LEADERLESS_ELECTIONS * election_ms);
         let timeout = self.timeout_error();
-        self.proposals
+        let failed = self
+            .proposals
             .expire(self.now_ms, ms_max, unsent_ms_max, &timeout);
+        self.counts.proposals_failed += failed as u64;
         self.reads
             .expire(self.now_ms, ms_max, unsent_ms_max, &timeout);
         self.expire_calls(ms_max);
@@ -353,7 +371,7 @@ impl Core {
         if let Some(round) = self.reads.next_round() {
             match self.raft.read(round, &mut self.out) {
                 Ok(()) => {
-                    self.reads.begin(round);
+                    self.counts.reads += self.reads.begin(round);
                 }
                 // They wait for a leader, or for room.
                 Err(ReadError::NoLeader | ReadError::TooManyReads) => {}
@@ -367,9 +385,11 @@ impl Core {
             let batch = self.proposals.unsent(PROPOSE_BYTES_MAX);
             let (counters, mut commands): (Vec<u64>, Vec<Arc<[u8]>>) = batch.into_iter().unzip();
             match self.raft.propose(&mut commands, &mut self.out) {
-                Ok(_) => self
-                    .proposals
-                    .mark_sent(counters.into_iter(), self.raft.term()),
+                Ok(_) => {
+                    self.counts.proposed += counters.len();
+                    self.proposals
+                        .mark_sent(counters.into_iter(), self.raft.term());
+                }
                 // They go later: after the transfer, or when something has committed.
                 Err(
                     ProposeError::NotLeader(_)
@@ -390,7 +410,10 @@ impl Core {
             .map(|(_, _, command)| Arc::clone(command))
             .collect();
         match self.raft.propose(&mut commands, &mut self.out) {
-            Ok(_) => self.forwarded.clear(),
+            Ok(_) => {
+                self.counts.proposed += self.forwarded.len();
+                self.forwarded.clear();
+            }
             Err(ProposeError::NotLeader(_)) => self.refuse_forwarded(),
             Err(ProposeError::Transferring(_)) => self.refuse_forwarded(),
             Err(ProposeError::TooMuchUncommitted) => {

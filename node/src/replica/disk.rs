@@ -6,6 +6,8 @@
 
 use super::inbox::Inbox;
 use super::input::Input;
+use crate::env::Clock;
+use crate::metrics::Metrics;
 use crate::storage::{Error, Wal};
 use quorate_raft::{LogIndex, Persist, PersistId, SnapshotMeta};
 use std::sync::Arc;
@@ -49,12 +51,25 @@ pub(super) struct DiskThread {
 pub(super) const NOTHING_WAITS: u64 = u64::MAX;
 
 impl DiskThread {
-    pub(super) fn start(wal: Wal, completions: Inbox<Input>) -> std::io::Result<Self> {
+    pub(super) fn start(
+        wal: Wal,
+        completions: Inbox<Input>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> std::io::Result<Self> {
         let queue: Inbox<DiskJob> = Inbox::default();
         let owned = queue.clone();
         let thread = std::thread::Builder::new()
             .name("disk".to_owned())
-            .spawn(move || run(wal, &owned, &completions))?;
+            .spawn(move || {
+                let owner = Owner {
+                    wal,
+                    completions,
+                    clock,
+                    metrics,
+                };
+                owner.run(&owned);
+            })?;
         Ok(Self {
             queue,
             submitted: PersistId(0),
@@ -108,110 +123,134 @@ impl Drop for DiskThread {
     }
 }
 
-fn run(mut wal: Wal, queue: &Inbox<DiskJob>, completions: &Inbox<Input>) {
-    let mut jobs = Vec::new();
-    let mut idle_noted = true;
-    loop {
-        let wait = if idle_noted {
-            IDLE_WAIT
-        } else {
-            Duration::ZERO
-        };
-        queue.wait_and_drain(&mut jobs, wait);
-        if jobs.is_empty() {
-            if let Err(error) = idle(&mut wal, &mut idle_noted) {
-                return fail(completions, &error);
-            }
-            continue;
-        }
-        match carry_out(&mut wal, &mut jobs, completions) {
-            Ok(true) => idle_noted = false,
-            Ok(false) => return,
-            Err(error) => return fail(completions, &error),
-        }
-    }
+/// What the thread owns.
+struct Owner {
+    wal: Wal,
+    completions: Inbox<Input>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
 }
 
-/// Nothing is queued: says what is synced, and prepares the next segment.
-fn idle(wal: &mut Wal, noted: &mut bool) -> Result<(), Error> {
-    if *noted {
-        return Ok(());
-    }
-    *noted = true;
-    wal.note_idle()?;
-    match wal.prepare() {
-        // Not needed yet; the append that needs it will say so.
-        Err(Error::NoSpace { .. }) => Ok(()),
-        other => other,
-    }
-}
-
-/// Returns whether the thread goes on.
-fn carry_out(
-    wal: &mut Wal,
-    jobs: &mut Vec<DiskJob>,
-    completions: &Inbox<Input>,
-) -> Result<bool, Error> {
-    let mut batch: Vec<Persist> = Vec::new();
-    let mut on = true;
-    for job in jobs.drain(..) {
-        match job {
-            DiskJob::Persist(mut persist) => batch.append(&mut persist),
-            DiskJob::SaveBase(meta, done) => {
-                flush(wal, &mut batch, completions)?;
-                wal.save_base(&meta)?;
-                // The replica waits for it, unless it is being torn down.
-                let _ = done.send(());
-            }
-            DiskJob::Barrier(done) => {
-                flush(wal, &mut batch, completions)?;
-                // As above.
-                let _ = done.send(());
-            }
-            DiskJob::Release(up_to) => wal.release(up_to)?,
-            DiskJob::Commit(commit) => wal.note_commit(commit),
-            DiskJob::Stop => on = false,
-        }
-    }
-    flush(wal, &mut batch, completions)?;
-    if !on {
-        wal.note_idle()?;
-    }
-    Ok(on)
-}
-
-fn flush(wal: &mut Wal, batch: &mut Vec<Persist>, completions: &Inbox<Input>) -> Result<(), Error> {
-    let Some(last) = batch.last() else {
-        return Ok(());
-    };
-    let last = last.id;
-    append(wal, batch)?;
-    wal.sync()?;
-    batch.clear();
-    // The replica has gone when it is torn down; what is durable stays so.
-    let _ = completions.push_always(Input::Persisted(last));
-    Ok(())
-}
-
-/// No room for a segment is no reason to lose what was promised: nothing was written, and the same
-/// batch is tried again until there is room. Meanwhile nothing is acknowledged, and the watchdog
-/// of the replica sees the stall and hands leadership over.
-fn append(wal: &mut Wal, batch: &[Persist]) -> Result<(), Error> {
-    let mut complained = false;
-    loop {
-        match wal.append(batch) {
-            Err(error @ Error::NoSpace { .. }) => {
-                if !complained {
-                    tracing::error!(%error, "the log waits for space");
-                    complained = true;
+impl Owner {
+    fn run(mut self, queue: &Inbox<DiskJob>) {
+        let mut jobs = Vec::new();
+        let mut idle_noted = true;
+        loop {
+            let wait = if idle_noted {
+                IDLE_WAIT
+            } else {
+                Duration::ZERO
+            };
+            queue.wait_and_drain(&mut jobs, wait);
+            let result = if jobs.is_empty() {
+                let noted = std::mem::replace(&mut idle_noted, true);
+                if noted {
+                    Ok(true)
+                } else {
+                    self.idle().map(|()| true)
                 }
-                std::thread::sleep(NO_SPACE_WAIT);
+            } else {
+                idle_noted = false;
+                self.carry_out(&mut jobs)
+            };
+            match result {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    // The replica has gone when it is torn down.
+                    let reason = format!("write-ahead log: {error}");
+                    let _ = self.completions.push_always(Input::Failed(reason));
+                    return;
+                }
             }
-            other => return other.map(|_| ()),
         }
     }
-}
 
-fn fail(completions: &Inbox<Input>, error: &Error) {
-    let _ = completions.push_always(Input::Failed(format!("write-ahead log: {error}")));
+    /// Nothing is queued: says what is synced, and prepares the next segment.
+    fn idle(&mut self) -> Result<(), Error> {
+        self.wal.note_idle()?;
+        match self.wal.prepare() {
+            // Not needed yet; the append that needs it will say so.
+            Err(Error::NoSpace { .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Returns whether the thread goes on.
+    fn carry_out(&mut self, jobs: &mut Vec<DiskJob>) -> Result<bool, Error> {
+        let mut batch: Vec<Persist> = Vec::new();
+        let mut on = true;
+        for job in jobs.drain(..) {
+            match job {
+                DiskJob::Persist(mut persist) => batch.append(&mut persist),
+                DiskJob::SaveBase(meta, done) => {
+                    self.flush(&mut batch)?;
+                    self.wal.save_base(&meta)?;
+                    // The replica waits for it, unless it is being torn down.
+                    let _ = done.send(());
+                }
+                DiskJob::Barrier(done) => {
+                    self.flush(&mut batch)?;
+                    // As above.
+                    let _ = done.send(());
+                }
+                DiskJob::Release(up_to) => self.wal.release(up_to)?,
+                DiskJob::Commit(commit) => self.wal.note_commit(commit),
+                DiskJob::Stop => on = false,
+            }
+        }
+        self.flush(&mut batch)?;
+        if !on {
+            self.wal.note_idle()?;
+        }
+        Ok(on)
+    }
+
+    fn flush(&mut self, batch: &mut Vec<Persist>) -> Result<(), Error> {
+        let Some(last) = batch.last() else {
+            return Ok(());
+        };
+        let last = last.id;
+        let began_ns = self.clock.monotonic_ns();
+        self.append(batch)?;
+        let written_ns = self.clock.monotonic_ns();
+        self.wal.sync()?;
+        let synced_ns = self.clock.monotonic_ns();
+        // Answers wait for this; the bookkeeping does not. The replica has gone when it is torn
+        // down; what is durable stays so.
+        let _ = self.completions.push_always(Input::Persisted(last));
+        let seconds = |from: u64, to: u64| Duration::from_nanos(to - from).as_secs_f64();
+        let storage = &self.metrics.storage;
+        storage
+            .wal_write_seconds
+            .observe(seconds(began_ns, written_ns));
+        storage
+            .wal_fsync_seconds
+            .observe(seconds(written_ns, synced_ns));
+        let entries: usize = batch.iter().map(|persist| persist.entries.len()).sum();
+        storage.wal_batch.observe(entries as f64);
+        let segments = i64::try_from(self.wal.segment_count()).unwrap_or(i64::MAX);
+        storage.wal_segments.set(segments);
+        batch.clear();
+        Ok(())
+    }
+
+    /// No room for a segment is no reason to lose what was promised: nothing was written, and the
+    /// same batch is tried again until there is room. Meanwhile nothing is acknowledged, and the
+    /// watchdog of the replica sees the stall and hands leadership over.
+    fn append(&mut self, batch: &[Persist]) -> Result<(), Error> {
+        let mut complained = false;
+        loop {
+            match self.wal.append(batch) {
+                Err(error @ Error::NoSpace { .. }) => {
+                    if !complained {
+                        tracing::error!(%error, "the log waits for space");
+                        complained = true;
+                    }
+                    std::thread::sleep(NO_SPACE_WAIT);
+                }
+                other => return other.map(|_| ()),
+            }
+        }
+    }
 }

@@ -8,32 +8,21 @@
 use super::core::{Core, CoreConfig};
 use super::disk::DiskThread;
 use super::genesis::{self, GenesisError, HISTORY_DIR, NewMember, WAL_DIR};
-use super::handle::{Handle, Shared};
-use super::inbox::Inbox;
+use super::handle::Shared;
 use super::input::{AdminCall, Input};
+use super::owner::{Doors, LifeError};
 use super::shell::{Ended, History, Shell};
-use super::sink::PeerSink;
 use super::snapshots;
 use super::types::{AdminError, MembershipView, Phase, ReplicaStatus, RequestError, Role};
 use crate::config::{InitialState, NodeConfig, Start};
-use crate::env::{Clock, Disk, Rng};
 use crate::kv;
 use crate::metrics::Metrics;
 use crate::storage::revision_log::{Installed, Options};
-use crate::storage::{
-    self, DataDir, Identity, PeerLife, PeersSeen, Recovered, Verdict, Wal, WalOptions,
-};
+use crate::storage::{DataDir, Identity, PeerLife, Recovered, Verdict, Wal, WalOptions};
 use crate::transport::{self, Local, Transport};
-use arc_swap::{ArcSwap, ArcSwapOption};
-use quorate_raft::{
-    Config, HardState, LogIndex, Node, Restored, SnapshotMeta, StartError as Core_,
-};
-use std::io;
-use std::net::TcpListener;
+use quorate_raft::{Config, HardState, LogIndex, Node, Restored, SnapshotMeta};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// Bytes of applied commands kept in memory for followers that lag.
 const CATCHUP_BYTES_MAX: usize = 64 << 20;
@@ -54,194 +43,7 @@ const FIND_CLUSTER_WAIT: Duration = Duration::from_millis(500);
 /// How long a node without a cluster sleeps before it looks at its inbox again.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 
-/// Why a node does not run (any more).
-#[derive(Debug, thiserror::Error)]
-pub enum LifeError {
-    /// The data directory refused or failed; nothing was changed when it is a refusal.
-    #[error(transparent)]
-    Storage(#[from] storage::Error),
-    /// An empty directory could not become a member's.
-    #[error(transparent)]
-    Genesis(#[from] GenesisError),
-    /// The state machine cannot be opened.
-    #[error("cannot open the state machine: {0}")]
-    State(#[from] kv::Fatal),
-    /// What was found on disk contradicts itself.
-    #[error(
-        "the log and the state of this member contradict each other: {0}. The member must not take part; remove it from the cluster and add a new one with an empty directory"
-    )]
-    Contradiction(Core_),
-    /// A single voter with a damaged log has nobody to repair it from.
-    #[error(
-        "the log of the only voter is damaged ({ranges}); nothing was changed. Restore a backup into an empty directory; `quorate wal inspect` shows what is left"
-    )]
-    SingleVoterDamaged {
-        /// Which entries.
-        ranges: String,
-    },
-    /// The directory belongs to another member than the flags describe.
-    #[error(
-        "the data directory belongs to member {found:x}, whose peer URLs are {theirs:?}, but this node is told to be reached at {ours:?}, which are those of member {other:x}: two directories were exchanged. Put them back; nothing was changed"
-    )]
-    SwappedDirectory {
-        /// Whose it is.
-        found: u64,
-        /// Where that member is reached.
-        theirs: Vec<String>,
-        /// What this node advertises.
-        ours: Vec<String>,
-        /// Who is reached there.
-        other: u64,
-    },
-    /// A thread could not be started.
-    #[error("cannot start a thread: {0}")]
-    Thread(io::Error),
-    /// The member had to stop.
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl LifeError {
-    /// Whether the data directory is refused (exit code 4).
-    #[must_use]
-    pub fn is_refusal(&self) -> bool {
-        match self {
-            Self::Storage(error) => error.is_refusal(),
-            Self::Genesis(GenesisError::Storage(error)) => error.is_refusal(),
-            Self::SwappedDirectory { .. }
-            | Self::SingleVoterDamaged { .. }
-            | Self::Contradiction(_) => true,
-            Self::Genesis(_) | Self::State(_) | Self::Thread(_) | Self::Failed(_) => false,
-        }
-    }
-}
-
-/// The ways out of the replica.
-pub struct Doors {
-    /// The data directory.
-    pub disk: Arc<dyn Disk>,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-    /// Randomness.
-    pub rng: Box<dyn Rng>,
-}
-
-/// A replica that lives in its own thread.
-pub struct Replica {
-    handle: Handle,
-    ended: oneshot::Receiver<Result<(), LifeError>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Replica {
-    /// Opens the data directory, listens for peers, and lives.
-    ///
-    /// # Errors
-    /// [`LifeError`], when the directory is refused or a thread cannot be started. What goes wrong
-    /// later is told by [`Replica::ended`].
-    pub fn start(
-        config: &NodeConfig,
-        mut doors: Doors,
-        peers: Vec<TcpListener>,
-        metrics: Arc<Metrics>,
-    ) -> Result<Self, LifeError> {
-        let pid = std::process::id();
-        let (dir, _) = DataDir::open(Arc::clone(&doors.disk), &mut *doors.rng, pid)?;
-        let seen = PeersSeen::open(Arc::clone(&doors.disk))?;
-        let shared = Arc::new(Shared {
-            inbox: Inbox::default(),
-            status: ArcSwap::from_pointee(idle_status(&dir)),
-            reader: ArcSwapOption::empty(),
-            boot_nonce: dir.boot_nonce(),
-            next_request: AtomicU64::new(1),
-            request_bytes_max: config.max_request_bytes,
-            clock: Arc::clone(&doors.clock),
-        });
-        let sink = Arc::new(PeerSink::new(
-            Arc::clone(&shared),
-            seen,
-            Arc::clone(&doors.disk),
-        ));
-        let transport = Transport::start(peers, sink).map_err(LifeError::Thread)?;
-        let handle = Handle {
-            shared: Arc::clone(&shared),
-        };
-        let (tell, ended) = oneshot::channel();
-        let mut life = Life {
-            config: config.clone(),
-            doors,
-            dir,
-            transport: Some(transport),
-            shared,
-            metrics,
-            opened: None,
-        };
-        let thread = std::thread::Builder::new()
-            .name("replica".to_owned())
-            .spawn(move || {
-                let result = life.live();
-                if let Err(error) = &result {
-                    tracing::error!(%error, "the replica has stopped");
-                }
-                life.end();
-                // Nobody may be left to hear it.
-                let _ = tell.send(result);
-            })
-            .map_err(LifeError::Thread)?;
-        Ok(Self {
-            handle,
-            ended,
-            thread: Some(thread),
-        })
-    }
-
-    /// Access for everybody else.
-    #[must_use]
-    pub fn handle(&self) -> Handle {
-        self.handle.clone()
-    }
-
-    /// Waits until the replica has ended by itself or was stopped.
-    ///
-    /// # Errors
-    /// Why it had to stop.
-    pub async fn ended(&mut self) -> Result<(), LifeError> {
-        (&mut self.ended).await.unwrap_or_else(|_| {
-            Err(LifeError::Failed(
-                "the replica's thread has ended without a reason".to_owned(),
-            ))
-        })
-    }
-
-    /// Stops in good order: hands leadership over, finishes what was accepted, syncs.
-    pub async fn stop(&self) {
-        let (done, told) = oneshot::channel();
-        if self
-            .handle
-            .shared
-            .inbox
-            .push_always(Input::Stop { done })
-            .is_ok()
-        {
-            // An error means that it has ended before.
-            let _ = told.await;
-        }
-    }
-}
-
-impl Drop for Replica {
-    /// Ends the thread as a crash would: nothing is handed over, what is durable stays.
-    fn drop(&mut self) {
-        let killed = Input::Failed("the replica was dropped".to_owned());
-        let _ = self.handle.shared.inbox.push_always(killed);
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread was reported when it happened.
-            let _ = thread.join();
-        }
-    }
-}
-
-fn idle_status(dir: &DataDir) -> ReplicaStatus {
+pub(super) fn idle_status(dir: &DataDir) -> ReplicaStatus {
     let identity = dir.identity();
     ReplicaStatus {
         phase: match identity {
@@ -268,15 +70,16 @@ fn idle_status(dir: &DataDir) -> ReplicaStatus {
     }
 }
 
-struct Life {
-    config: NodeConfig,
-    doors: Doors,
-    dir: DataDir,
-    transport: Option<Transport>,
-    shared: Arc<Shared>,
-    metrics: Arc<Metrics>,
+/// What the owning thread holds through all phases.
+pub(super) struct Life {
+    pub(super) config: NodeConfig,
+    pub(super) doors: Doors,
+    pub(super) dir: DataDir,
+    pub(super) transport: Option<Transport>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) metrics: Arc<Metrics>,
     /// The log of a member that was founded in this start.
-    opened: Option<(Wal, Recovered)>,
+    pub(super) opened: Option<(Wal, Recovered)>,
 }
 
 /// What ended a phase without a cluster.
@@ -286,7 +89,7 @@ enum Idle {
 }
 
 impl Life {
-    fn live(&mut self) -> Result<(), LifeError> {
+    pub(super) fn live(&mut self) -> Result<(), LifeError> {
         loop {
             self.shared.status.store(Arc::new(idle_status(&self.dir)));
             let idle = match self.dir.identity() {
@@ -330,7 +133,7 @@ impl Life {
     }
 
     /// Refuses whatever comes from now on.
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.shared.reader.store(None);
         if let Some(transport) = &mut self.transport {
             transport.stop();
@@ -548,8 +351,10 @@ impl Life {
             ));
         };
         transport.identify(Some(self.local(&identity)));
-        let disk = DiskThread::start(wal, self.shared.inbox.clone()).map_err(LifeError::Thread)?;
         let (shared, metrics) = (Arc::clone(&self.shared), Arc::clone(&self.metrics));
+        let clock = Arc::clone(&shared.clock);
+        let disk = DiskThread::start(wal, shared.inbox.clone(), clock, Arc::clone(&metrics))
+            .map_err(LifeError::Thread)?;
         let history = History {
             disk: Arc::clone(&self.doors.disk),
             options,

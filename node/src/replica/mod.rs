@@ -3,6 +3,8 @@
 //!
 //! Must not know: HTTP, gRPC.
 
+mod changes;
+mod compaction;
 mod core;
 mod disk;
 mod genesis;
@@ -12,6 +14,7 @@ mod inbox;
 mod input;
 mod lifecycle;
 mod members;
+mod owner;
 mod pending;
 mod ready;
 mod shell;
@@ -30,7 +33,7 @@ pub use inbox::{INBOX_MAX, INBOX_REQUESTS_MAX};
 /// A learner may vote when it holds all but this many committed entries (C13).
 pub const PROMOTE_LAG_MAX: u64 = 1000;
 
-pub use lifecycle::{Doors, LifeError, Replica};
+pub use owner::{Doors, LifeError, Replica};
 pub use types::{
     AdminError, Bootstrap, CanStop, Join, MemberAdd, MembershipView, PeerView, Phase,
     ReplicaStatus, RequestError, Role,

@@ -34,6 +34,7 @@ impl Core {
             && snapshots.is_empty()
             && notices.is_empty());
         self.effects.persist.extend(persist);
+        self.counts.sent += messages.len() as u64;
         for envelope in messages {
             self.effects
                 .send
@@ -53,7 +54,10 @@ impl Core {
         for ReadFloor { read, outcome } in reads {
             match outcome {
                 ReadOutcome::Floor(floor) => self.reads.confirm(read, floor, applied),
-                ReadOutcome::Dropped => self.reads.retry(read),
+                ReadOutcome::Dropped => {
+                    self.counts.reads_dropped += 1;
+                    self.reads.retry(read);
+                }
             }
         }
         self.effects.snapshots.extend(snapshots);
@@ -94,6 +98,7 @@ impl Core {
                 self.applied_term = entry.id.term;
                 self.proposals.term_applied(entry.id.term);
             }
+            self.counts.applied += 1;
             let bytes = payload_bytes(&entry);
             self.retained.entries.push_back((entry.id.index, bytes));
             self.retained.bytes += bytes;
@@ -190,6 +195,9 @@ impl Core {
                 why,
             } => {
                 tracing::info!(?from, ?to, %term, ?why, "role changed");
+                if *to == RoleKind::PreCandidate {
+                    self.counts.campaigns += 1;
+                }
                 if *from == RoleKind::Leader {
                     self.refuse_calls_of_lost_leadership();
                 }

@@ -4,6 +4,7 @@
 //! A turn costs one wake-up, one append for all proposals, one read round, and one write per peer.
 //! Must not know: Raft's rules, what commands mean.
 
+use super::compaction::CompactionThread;
 use super::core::{Core, Effects};
 use super::disk::{DiskJob, DiskThread, NOTHING_WAITS};
 use super::handle::Shared;
@@ -62,6 +63,8 @@ pub(super) struct Shell {
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) history: History,
+    /// Absent only while a snapshot is being installed.
+    pub(super) compaction: Option<CompactionThread>,
     /// Peers that a snapshot is being sent to.
     pub(super) sending: BTreeSet<u64>,
     /// Addresses that peers told us, for those whose addition is not applied here yet.
@@ -95,6 +98,7 @@ impl Shell {
             shared,
             metrics,
             history,
+            compaction: None,
             sending: BTreeSet::new(),
             next_ping_ms: 0,
             hints: BTreeMap::new(),
@@ -111,8 +115,9 @@ impl Shell {
 
     /// Runs until the member ends.
     pub(super) fn run(&mut self) -> Ended {
-        let reader = self.core.store().reader();
-        self.shared.reader.store(Some(Arc::new(reader)));
+        if let Err(ended) = self.serve_state() {
+            return ended;
+        }
         let mut batch = Vec::new();
         let mut more = true;
         let ended = loop {
@@ -131,6 +136,18 @@ impl Shell {
         ended
     }
 
+    /// Lets readers see the state machine, and the background work on it.
+    pub(super) fn serve_state(&mut self) -> Result<(), Ended> {
+        let store = self.core.store();
+        self.shared.reader.store(Some(Arc::new(store.reader())));
+        let (clock, inbox) = (Arc::clone(&self.shared.clock), self.shared.inbox.clone());
+        let failed = |error| Ended::Failed(format!("cannot start the compaction thread: {error}"));
+        let compaction =
+            CompactionThread::start(store.compactor(), clock, inbox).map_err(failed)?;
+        self.compaction = Some(compaction);
+        Ok(())
+    }
+
     /// The peer connections, for the next phase of the node's life.
     pub(super) fn into_transport(self) -> Transport {
         self.transport
@@ -144,6 +161,9 @@ impl Shell {
     fn turn(&mut self, batch: &mut Vec<Input>) -> Result<bool, Ended> {
         let now_ns = self.shared.clock.monotonic_ns();
         self.core.set_now(now_ns / 1_000_000);
+        if !batch.is_empty() {
+            self.metrics.replica.inbox_batch.observe(batch.len() as f64);
+        }
         for input in batch.drain(..) {
             self.input(input)?;
         }
@@ -160,9 +180,42 @@ impl Shell {
             }
         }
         self.carry_out()?;
+        self.count(now_ns);
         self.publish();
         self.maybe_end()?;
         Ok(more)
+    }
+
+    /// What one turn has done, for the metrics.
+    fn count(&mut self, began_ns: u64) {
+        let replica = &self.metrics.replica;
+        let turn_ns = self.shared.clock.monotonic_ns().saturating_sub(began_ns);
+        replica
+            .turn_seconds
+            .observe(Duration::from_nanos(turn_ns).as_secs_f64());
+        replica
+            .proposals_pending
+            .set(as_gauge(self.core.proposals.len() as u64));
+        let counts = std::mem::take(&mut self.core.counts);
+        if counts.applied > 0 {
+            replica.apply_batch.observe(counts.applied as f64);
+        }
+        if counts.proposed > 0 {
+            replica.propose_batch.observe(counts.proposed as f64);
+        }
+        if counts.reads > 0 {
+            replica.read_batch.observe(counts.reads as f64);
+        }
+        replica.proposals_failed.inc_by(counts.proposals_failed);
+        replica.read_indexes_failed.inc_by(counts.reads_dropped);
+        replica.campaigns.inc_by(counts.campaigns);
+        replica.messages_sent.inc_by(counts.sent);
+        replica.messages_received.inc_by(counts.received);
+        let unsynced = self.core.store().log().tail_bytes();
+        self.metrics
+            .storage
+            .history_unsynced_bytes
+            .set(as_gauge(unsynced));
     }
 
     fn input(&mut self, input: Input) -> Result<(), Ended> {
@@ -348,6 +401,12 @@ impl Shell {
 
     fn publish(&mut self) {
         let status = self.core.status();
+        if let Some(before) = &self.published
+            && before.leader != status.leader
+            && status.leader != 0
+        {
+            self.metrics.replica.leader_changes.inc();
+        }
         if self.published.as_ref() != Some(&status) {
             self.shared.status.store(Arc::new(status.clone()));
             self.published = Some(status);
@@ -394,6 +453,7 @@ impl Shell {
             Ended::Stopped | Ended::Failed(_) => RequestError::Stopped,
         };
         self.core.fail_all(&error);
+        self.compaction = None;
         self.transport.identify(None);
         if matches!(ended, Ended::Stopped | Ended::Removed) {
             self.disk.stop();
@@ -417,4 +477,8 @@ impl Shell {
             .or_else(|| self.hints.get(&id.0).cloned())
             .unwrap_or_default()
     }
+}
+
+fn as_gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -115,7 +115,7 @@ impl Sending {
             },
         )?;
         loop {
-            let (kind, body) = reader.next()?;
+            let (kind, body) = reader.next_frame()?;
             match SnapshotMessage::decode(kind, body)? {
                 SnapshotMessage::Wanted { ranges } => {
                     for number in ranges
@@ -181,7 +181,7 @@ fn receive_all(
     reader: &mut FrameReader<&TcpStream>,
     writer: &TcpStream,
 ) -> Result<LogIndex, TransferError> {
-    let (kind, body) = reader.next()?;
+    let (kind, body) = reader.next_frame()?;
     let SnapshotMessage::Offer {
         term,
         meta,
@@ -235,7 +235,7 @@ fn receive_chunks(
     reader: &mut FrameReader<&TcpStream>,
 ) -> Result<(), TransferError> {
     loop {
-        let (kind, body) = reader.next()?;
+        let (kind, body) = reader.next_frame()?;
         match SnapshotMessage::decode(kind, body)? {
             SnapshotMessage::Chunk {
                 snapshot,
@@ -347,13 +347,14 @@ impl Shell {
         }
         // The term is durable before the state that names it.
         self.on_disk(DiskJob::Barrier)?;
+        self.compaction = None;
         self.shared.reader.store(None);
         self.core.store = None;
         let swapped = receiver.install(&self.history.options);
         let store = self.reopen()?;
         let complete = store.applied() == meta.last;
-        self.shared.reader.store(Some(Arc::new(store.reader())));
         self.core.store = Some(store);
+        self.serve_state()?;
         if let Err(error) = swapped {
             tracing::warn!(%error, "a snapshot could not be installed");
         }

@@ -91,7 +91,7 @@ impl<R: Read> FrameReader<R> {
     ///
     /// # Errors
     /// [`FrameError`]; the stream is unusable afterwards.
-    pub fn next(&mut self) -> Result<(u8, &[u8]), FrameError> {
+    pub fn next_frame(&mut self) -> Result<(u8, &[u8]), FrameError> {
         loop {
             if let Some(len) = self.complete()? {
                 let from = self.start + HEADER_BYTES;
@@ -197,7 +197,7 @@ mod tests {
             bytes.extend_from_slice(&[0; 12]);
             let mut reader = FrameReader::new(bytes.as_slice());
             assert!(
-                matches!(reader.next(), Err(FrameError::Length(_))),
+                matches!(reader.next_frame(), Err(FrameError::Length(_))),
                 "length {len}"
             );
             assert_eq!(reader.buffer.len(), READ_BYTES);
@@ -208,7 +208,7 @@ mod tests {
     fn a_stream_that_ends_within_a_frame_says_so() {
         let bytes = frame(1, &[7; 100]);
         let mut reader = FrameReader::new(&bytes[..50]);
-        assert!(matches!(reader.next(), Err(FrameError::ClosedWithin)));
+        assert!(matches!(reader.next_frame(), Err(FrameError::ClosedWithin)));
     }
 
     proptest! {
@@ -220,11 +220,11 @@ mod tests {
             let stream: Vec<u8> = bodies.iter().flat_map(|body| frame(9, body)).collect();
             let mut reader = FrameReader::new(Dribble { bytes: &stream, step });
             for body in &bodies {
-                let (kind, found) = reader.next().unwrap();
+                let (kind, found) = reader.next_frame().unwrap();
                 prop_assert_eq!(kind, 9);
                 prop_assert_eq!(found, &body[..]);
             }
-            prop_assert!(matches!(reader.next(), Err(FrameError::Closed)));
+            prop_assert!(matches!(reader.next_frame(), Err(FrameError::Closed)));
         }
 
         #[test]
@@ -235,13 +235,13 @@ mod tests {
             let mut bytes = frame(1, &body);
             let bit = bit.index(bytes.len() * 8);
             bytes[bit / 8] ^= 1 << (bit % 8);
-            prop_assert!(FrameReader::new(bytes.as_slice()).next().is_err());
+            prop_assert!(FrameReader::new(bytes.as_slice()).next_frame().is_err());
         }
 
         #[test]
         fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..500)) {
             let mut reader = FrameReader::new(bytes.as_slice());
-            while reader.next().is_ok() {}
+            while reader.next_frame().is_ok() {}
         }
     }
 

@@ -4,21 +4,11 @@
 //! total: any bytes give a message or a [`DecodeError`]. Must not know: sockets.
 
 use super::frame::put_frame;
+use super::hello::{put_urls, urls};
 use super::raft_codec;
 use super::wire::{DecodeError, Put, Take};
-use crate::storage::PeerLife;
-use quorate_raft::{Envelope, LogIndex, SnapshotMeta, Term};
+use quorate_raft::{Envelope, LogIndex, Term};
 use std::sync::Arc;
-
-/// Raised when frames change their meaning; both sides must agree.
-pub const PROTOCOL_VERSION: u16 = 1;
-/// Longest URL, name or explanation on the wire.
-const TEXT_BYTES_MAX: usize = 4096;
-/// Most URLs of one member on the wire.
-const URLS_MAX: u64 = 64;
-
-/// First bytes of a hello: tells our peers from anything else that dials the port.
-const MAGIC: [u8; 8] = *b"quorate\n";
 
 /// Numbers of the frames.
 pub(super) mod kind {
@@ -36,73 +26,6 @@ pub(super) mod kind {
     pub const SNAPSHOT_WANTED: u8 = 12;
     pub const SNAPSHOT_CHUNK: u8 = 13;
     pub const SNAPSHOT_END: u8 = 14;
-}
-
-/// What a connection is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// The stream of messages from one member to another.
-    Messages,
-    /// One snapshot, so that it delays no message.
-    Snapshot,
-    /// One question for the membership, asked by a node that has no identity yet.
-    Query,
-}
-
-/// Who dials, and whom he believes to have reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hello {
-    /// UUID of the caller's cluster; all zero for a query.
-    pub cluster_uuid: [u8; 16],
-    /// The caller; 0 for a query.
-    pub from: u64,
-    /// Whom he wants; 0 for a query.
-    pub to: u64,
-    /// The caller's data directory (W7).
-    pub directory_id: [u8; 16],
-    /// Which life of that directory (W7).
-    pub incarnation: u64,
-    /// Random, new at every start: tells two lives with one incarnation apart (W7).
-    pub boot_nonce: u64,
-    /// What the connection is for.
-    pub purpose: Purpose,
-    /// Where the caller is reached: a member that has not yet applied the caller's addition can
-    /// answer it all the same (C15).
-    pub peer_urls: Vec<String>,
-}
-
-/// Why a connection is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HelloRefusal {
-    /// The cluster UUIDs differ.
-    OtherCluster,
-    /// The caller wanted another member.
-    OtherMember,
-    /// The caller's data directory is an older copy, or a second one is in use (W7).
-    Stale,
-    /// The caller was removed from the cluster.
-    Removed,
-    /// This node belongs to no cluster yet, or is stopping.
-    NotReady,
-    /// Another version of the protocol.
-    Version,
-    /// Too many connections.
-    Busy,
-}
-
-/// Answer to a [`Hello`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HelloReply {
-    /// Whether frames may follow.
-    pub refusal: Option<HelloRefusal>,
-    /// The answering member; 0 while unjoined.
-    pub member: u64,
-    /// Its data directory.
-    pub directory_id: [u8; 16],
-    /// Its incarnation.
-    pub incarnation: u64,
-    /// Its boot nonce.
-    pub boot_nonce: u64,
 }
 
 /// Why forwarded proposals were not proposed. None of them was, so each may be tried again.
@@ -311,7 +234,7 @@ impl PeerMessage {
     }
 }
 
-fn unknown(what: &'static str, value: u8) -> DecodeError {
+pub(super) fn unknown(what: &'static str, value: u8) -> DecodeError {
     DecodeError::UnknownVariant {
         what,
         value: u64::from(value),
@@ -327,26 +250,6 @@ fn option(take: &mut Take<'_>, what: &'static str) -> Result<Option<u64>, Decode
     let known = take.bool(what)?;
     let value = take.u64(what)?;
     Ok(known.then_some(value))
-}
-
-fn put_urls(urls: &[String], to: &mut Vec<u8>) {
-    to.put_len(urls.len());
-    urls.iter().for_each(|url| to.put_str(url));
-}
-
-fn urls(take: &mut Take<'_>) -> Result<Vec<String>, DecodeError> {
-    let count = take.count(4, "number of URLs")?;
-    if count as u64 > URLS_MAX {
-        let value = count as u64;
-        return Err(DecodeError::TooLarge {
-            what: "number of URLs",
-            value,
-            max: URLS_MAX,
-        });
-    }
-    (0..count)
-        .map(|_| take.string(TEXT_BYTES_MAX, "URL"))
-        .collect()
 }
 
 fn put_call(call: &Call, to: &mut Vec<u8>) {
@@ -448,245 +351,7 @@ fn call_outcome(take: &mut Take<'_>) -> Result<Result<LogIndex, CallRefusal>, De
     }))
 }
 
-impl Hello {
-    /// Which life of which directory speaks.
-    #[must_use]
-    pub const fn life(&self) -> PeerLife {
-        let (directory_id, incarnation) = (self.directory_id, self.incarnation);
-        PeerLife {
-            directory_id,
-            incarnation,
-            boot_nonce: self.boot_nonce,
-        }
-    }
-
-    /// Appends the hello as a frame.
-    pub fn put(&self, out: &mut Vec<u8>) {
-        put_frame(out, kind::HELLO, |to| {
-            to.extend_from_slice(&MAGIC);
-            to.put_u16(PROTOCOL_VERSION);
-            to.extend_from_slice(&self.cluster_uuid);
-            to.put_u64(self.from);
-            to.put_u64(self.to);
-            to.extend_from_slice(&self.directory_id);
-            to.put_u64(self.incarnation);
-            to.put_u64(self.boot_nonce);
-            to.put_u8(match self.purpose {
-                Purpose::Messages => 1,
-                Purpose::Snapshot => 2,
-                Purpose::Query => 3,
-            });
-            put_urls(&self.peer_urls, to);
-        });
-    }
-
-    /// Reads the body of the first frame of a connection. `Ok(None)`: another protocol version.
-    ///
-    /// # Errors
-    /// [`DecodeError`]; also for another kind of frame.
-    pub fn decode(kind: u8, body: &[u8]) -> Result<Option<Self>, DecodeError> {
-        if kind != kind::HELLO {
-            return Err(unknown("first frame", kind));
-        }
-        let mut take = Take(body);
-        if take.raw(MAGIC.len(), "magic")? != MAGIC {
-            return Err(DecodeError::UnknownVariant {
-                what: "magic",
-                value: 0,
-            });
-        }
-        if take.u16("version")? != PROTOCOL_VERSION {
-            return Ok(None);
-        }
-        let hello = Self {
-            cluster_uuid: take.id16("cluster UUID")?,
-            from: take.u64("from")?,
-            to: take.u64("to")?,
-            directory_id: take.id16("directory ID")?,
-            incarnation: take.u64("incarnation")?,
-            boot_nonce: take.u64("boot nonce")?,
-            purpose: match take.u8("purpose")? {
-                1 => Purpose::Messages,
-                2 => Purpose::Snapshot,
-                3 => Purpose::Query,
-                other => return Err(unknown("purpose", other)),
-            },
-            peer_urls: urls(&mut take)?,
-        };
-        take.finish()?;
-        Ok(Some(hello))
-    }
-}
-
-impl HelloReply {
-    /// Which life of which directory answers.
-    #[must_use]
-    pub const fn life(&self) -> PeerLife {
-        let (directory_id, incarnation) = (self.directory_id, self.incarnation);
-        PeerLife {
-            directory_id,
-            incarnation,
-            boot_nonce: self.boot_nonce,
-        }
-    }
-
-    /// Appends the reply as a frame.
-    pub fn put(&self, out: &mut Vec<u8>) {
-        put_frame(out, kind::HELLO_REPLY, |to| {
-            to.put_u8(match self.refusal {
-                None => 0,
-                Some(HelloRefusal::OtherCluster) => 1,
-                Some(HelloRefusal::OtherMember) => 2,
-                Some(HelloRefusal::Stale) => 3,
-                Some(HelloRefusal::Removed) => 4,
-                Some(HelloRefusal::NotReady) => 5,
-                Some(HelloRefusal::Version) => 6,
-                Some(HelloRefusal::Busy) => 7,
-            });
-            to.put_u64(self.member);
-            to.extend_from_slice(&self.directory_id);
-            to.put_u64(self.incarnation);
-            to.put_u64(self.boot_nonce);
-        });
-    }
-
-    /// Reads the body of the answer to a hello.
-    ///
-    /// # Errors
-    /// [`DecodeError`]; also for another kind of frame.
-    pub fn decode(kind: u8, body: &[u8]) -> Result<Self, DecodeError> {
-        if kind != kind::HELLO_REPLY {
-            return Err(unknown("answer to hello", kind));
-        }
-        let mut take = Take(body);
-        let refusal = match take.u8("refusal")? {
-            0 => None,
-            1 => Some(HelloRefusal::OtherCluster),
-            2 => Some(HelloRefusal::OtherMember),
-            3 => Some(HelloRefusal::Stale),
-            4 => Some(HelloRefusal::Removed),
-            5 => Some(HelloRefusal::NotReady),
-            6 => Some(HelloRefusal::Version),
-            7 => Some(HelloRefusal::Busy),
-            other => return Err(unknown("refusal", other)),
-        };
-        let reply = Self {
-            refusal,
-            member: take.u64("member")?,
-            directory_id: take.id16("directory ID")?,
-            incarnation: take.u64("incarnation")?,
-            boot_nonce: take.u64("boot nonce")?,
-        };
-        take.finish()?;
-        Ok(reply)
-    }
-}
-
 /// What a member answers to a query: the replicated membership in the state machine's encoding.
 pub fn put_membership(encoded: &[u8], out: &mut Vec<u8>) {
     put_frame(out, kind::MEMBERSHIP, |to| to.extend_from_slice(encoded));
-}
-
-/// One message of a snapshot connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SnapshotMessage {
-    /// The sender describes what it has.
-    Offer {
-        /// The leader's term; a transfer of an older term is refused (D5).
-        term: Term,
-        /// What the snapshot contains.
-        meta: SnapshotMeta,
-        /// The state machine's own description of the snapshot; opaque here.
-        manifest: Arc<[u8]>,
-    },
-    /// The receiver lists the chunks it lacks, as (first, count); an empty list ends the sending.
-    Wanted {
-        /// Ranges of chunk numbers, ascending.
-        ranges: Vec<(u32, u32)>,
-    },
-    /// One chunk.
-    Chunk {
-        /// The snapshot's name.
-        snapshot: u64,
-        /// Which chunk.
-        number: u32,
-        /// The bytes, in the state machine's own wrapping.
-        bytes: Arc<[u8]>,
-    },
-    /// From the sender: all that was wanted has been sent. From the receiver: installed up to
-    /// `last`; 0 when it was refused.
-    End {
-        /// Last index contained.
-        last: LogIndex,
-    },
-}
-
-/// Most ranges in one [`SnapshotMessage::Wanted`]; the rest is wanted next time.
-pub const WANTED_RANGES_MAX: usize = 4096;
-
-impl SnapshotMessage {
-    /// Appends the message as a frame.
-    pub fn put(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Offer {
-                term,
-                meta,
-                manifest,
-            } => put_frame(out, kind::SNAPSHOT_OFFER, |to| {
-                to.put_u64(term.0);
-                raft_codec::put_snapshot_meta(meta, to);
-                to.put_bytes(manifest);
-            }),
-            Self::Wanted { ranges } => put_frame(out, kind::SNAPSHOT_WANTED, |to| {
-                to.put_len(ranges.len());
-                for (first, count) in ranges {
-                    to.put_u32(*first);
-                    to.put_u32(*count);
-                }
-            }),
-            Self::Chunk {
-                snapshot,
-                number,
-                bytes,
-            } => put_frame(out, kind::SNAPSHOT_CHUNK, |to| {
-                to.put_u64(*snapshot);
-                to.put_u32(*number);
-                to.put_bytes(bytes);
-            }),
-            Self::End { last } => put_frame(out, kind::SNAPSHOT_END, |to| to.put_u64(last.0)),
-        }
-    }
-
-    /// Reads the body of a frame of a snapshot connection.
-    ///
-    /// # Errors
-    /// [`DecodeError`]; also for kinds that do not belong there.
-    pub fn decode(kind: u8, body: &[u8]) -> Result<Self, DecodeError> {
-        let mut take = Take(body);
-        let message = match kind {
-            kind::SNAPSHOT_OFFER => Self::Offer {
-                term: Term(take.u64("term")?),
-                meta: raft_codec::snapshot_meta(&mut take)?,
-                manifest: take.shared("manifest")?,
-            },
-            kind::SNAPSHOT_WANTED => {
-                let count = take.count(8, "number of ranges")?;
-                let range = |_| Ok((take.u32("first")?, take.u32("count")?));
-                Self::Wanted {
-                    ranges: (0..count).map(range).collect::<Result<_, _>>()?,
-                }
-            }
-            kind::SNAPSHOT_CHUNK => Self::Chunk {
-                snapshot: take.u64("snapshot")?,
-                number: take.u32("number")?,
-                bytes: take.shared("chunk")?,
-            },
-            kind::SNAPSHOT_END => Self::End {
-                last: LogIndex(take.u64("last")?),
-            },
-            other => return Err(unknown("frame kind", other)),
-        };
-        take.finish()?;
-        Ok(message)
-    }
 }

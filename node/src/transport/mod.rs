@@ -7,20 +7,21 @@
 
 mod address;
 mod frame;
+mod hello;
 mod message;
 mod raft_codec;
 mod receiver;
 mod sender;
+mod snapshot_message;
 mod wire;
 
 pub use address::authority;
 pub use frame::{FRAME_BYTES_MAX, FrameError, FrameReader, HEADER_BYTES, put_frame};
-pub use message::{
-    Call, CallRefusal, ForwardRefusal, Hello, HelloRefusal, HelloReply, PROTOCOL_VERSION,
-    PeerMessage, Purpose, SnapshotMessage, WANTED_RANGES_MAX,
-};
+pub use hello::{Hello, HelloRefusal, HelloReply, PROTOCOL_VERSION, Purpose};
+pub use message::{Call, CallRefusal, ForwardRefusal, PeerMessage};
 pub use receiver::CONNECTIONS_MAX;
 pub use sender::{BACKLOG_BYTES_MAX, BACKLOG_DISCONNECTED_BYTES_MAX, ConnectError, Sent};
+pub use snapshot_message::{SnapshotMessage, WANTED_RANGES_MAX};
 pub use wire::DecodeError;
 
 use crate::storage::PeerLife;
@@ -217,12 +218,17 @@ pub fn query_membership(urls: &[String]) -> Result<Vec<u8>, ConnectError> {
     io::Write::write_all(&mut &stream, &bytes).map_err(ConnectError::Io)?;
     let mut reader = FrameReader::new(&stream);
     let protocol = |error: String| ConnectError::Protocol(error);
-    let (kind, body) = reader.next().map_err(|error| protocol(error.to_string()))?;
+    let (kind, body) = reader
+        .next_frame()
+        .map_err(|error| protocol(error.to_string()))?;
     let reply = HelloReply::decode(kind, body).map_err(|error| protocol(error.to_string()))?;
     if let Some(refusal) = reply.refusal {
         return Err(ConnectError::Refused(refusal));
     }
-    match reader.next().map_err(|error| protocol(error.to_string()))? {
+    match reader
+        .next_frame()
+        .map_err(|error| protocol(error.to_string()))?
+    {
         (message::kind::MEMBERSHIP, body) => Ok(body.to_vec()),
         (other, _) => Err(protocol(format!("frame {other} instead of the membership"))),
     }

@@ -5,7 +5,8 @@
 //! one line in the log and does nothing else. Must not know: what the messages mean.
 
 use super::frame::{FrameError, FrameReader};
-use super::message::{Hello, HelloRefusal, HelloReply, PeerMessage, Purpose, put_membership};
+use super::hello::{Hello, HelloRefusal, HelloReply, Purpose};
+use super::message::{PeerMessage, put_membership};
 use super::sender::{HANDSHAKE_TIMEOUT, configure};
 use super::wire::DecodeError;
 use super::{Local, Sink};
@@ -195,7 +196,7 @@ fn serve(shared: &Shared, number: u64, stream: &Arc<TcpStream>) -> Result<(), Cl
     stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
     stream.set_write_timeout(Some(HANDSHAKE_TIMEOUT))?;
     let mut reader = FrameReader::new(&**stream);
-    let (kind, body) = reader.next()?;
+    let (kind, body) = reader.next_frame()?;
     let hello = Hello::decode(kind, body)?;
     let local = shared.who.load_full();
     let refusal = refusal(shared, local.as_deref(), hello.as_ref());
@@ -283,7 +284,7 @@ fn receive(
     loop {
         let mut batch = Vec::new();
         loop {
-            let (kind, body) = reader.next()?;
+            let (kind, body) = reader.next_frame()?;
             let message = PeerMessage::decode(kind, body)?;
             if let PeerMessage::Raft(envelope) = &message {
                 if envelope.from.0 != from {

@@ -7,7 +7,7 @@
 
 use super::address;
 use super::frame::FrameReader;
-use super::message::{Hello, HelloRefusal, HelloReply};
+use super::hello::{Hello, HelloRefusal, HelloReply, Purpose};
 use super::{Local, Sink};
 use parking_lot::{Condvar, Mutex};
 use rustix::net::SendFlags;
@@ -211,9 +211,7 @@ impl Link {
 
     fn connect(&self, urls: &[String]) -> Result<TcpStream, ConnectError> {
         let stream = dial(urls).map_err(ConnectError::Io)?;
-        let hello = self
-            .local
-            .hello(self.peer, super::message::Purpose::Messages);
+        let hello = self.local.hello(self.peer, Purpose::Messages);
         let reply = handshake(&stream, &hello)?;
         if reply.member != self.peer {
             return Err(ConnectError::Refused(HelloRefusal::OtherMember));
@@ -337,7 +335,7 @@ pub(super) fn handshake(stream: &TcpStream, hello: &Hello) -> Result<HelloReply,
     // the reader's buffer.
     let mut reader = FrameReader::new(stream);
     let (kind, body) = reader
-        .next()
+        .next_frame()
         .map_err(|error| ConnectError::Protocol(error.to_string()))?;
     let reply = HelloReply::decode(kind, body)
         .map_err(|error| ConnectError::Protocol(error.to_string()))?;

@@ -146,7 +146,7 @@ fn body(message: &PeerMessage) -> (u8, Vec<u8>) {
     let mut bytes = Vec::new();
     message.put(&mut bytes);
     let mut reader = FrameReader::new(bytes.as_slice());
-    let (kind, body) = reader.next().unwrap();
+    let (kind, body) = reader.next_frame().unwrap();
     (kind, body.to_vec())
 }
 
@@ -257,7 +257,7 @@ fn snapshot_messages_survive_the_wire() {
         let mut bytes = Vec::new();
         message.put(&mut bytes);
         let mut reader = FrameReader::new(bytes.as_slice());
-        let (kind, body) = reader.next().unwrap();
+        let (kind, body) = reader.next_frame().unwrap();
         assert_eq!(SnapshotMessage::decode(kind, body), Ok(message));
     }
     // The change type is part of what travels only inside the core.
