@@ -103,7 +103,7 @@ impl Options {
                 0
             },
             slow_clock: some(tape, 300, 700),
-            segment_bytes: *tape.pick(&[4096, 8192, 65_536]).expect("not empty"),
+            segment_bytes: *tape.pick(&[16_384, 32_768, 131_072]).expect("not empty"),
             rot: tape.chance(150),
             window: *tape.pick(&[1, 2, 8, 256]).expect("not empty"),
             planted,
