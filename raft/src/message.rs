@@ -106,7 +106,8 @@ pub enum Message {
     },
     /// Answer to `Heartbeat`.
     HeartbeatResponse {
-        /// The round it answers.
+        /// The round it answers; 0 when it answers a heartbeat of an older term, and only teaches
+        /// the newer one.
         round: u64,
     },
     /// A follower asks the leader for a read floor.

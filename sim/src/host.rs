@@ -8,7 +8,7 @@ use crate::options::{ELECTION_TICKS, Options};
 use crate::store::{Durable, Store};
 use quorate_raft::{
     Config, Envelope, LogIndex, MemberId, Node, Output, PersistId, ReadFloor, ReadId, ReadOutcome,
-    SnapshotMeta, StartError,
+    SnapshotMeta, StartError, Term,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -42,14 +42,25 @@ pub struct Running {
     pub scattered: BTreeSet<PersistId>,
     /// Messages that wait for a persist.
     pub waiting: VecDeque<(PersistId, Envelope)>,
-    /// Reads that are registered, with the floor that would be correct.
-    pub reads: BTreeMap<ReadId, LogIndex>,
+    /// Reads that are registered.
+    pub reads: BTreeMap<ReadId, Registered>,
     /// Reads that are confirmed and wait for the machine.
     pub confirmed: Vec<(ReadId, LogIndex)>,
     /// Requests proposed in this life: those that are applied here are acknowledged.
     pub proposed: BTreeSet<u64>,
     /// Commit index seen last.
     pub commit: LogIndex,
+}
+
+/// What was true when a read was registered.
+#[derive(Clone, Copy, Debug)]
+pub struct Registered {
+    /// Acknowledged before: the floor must not be lower.
+    pub due: LogIndex,
+    /// The moment, as a sequence number of the world.
+    pub sequence: u64,
+    /// The term that the member led then, if it led.
+    pub led: Option<Term>,
 }
 
 /// The configuration of a member's core under these options.
@@ -133,22 +144,19 @@ impl Running {
         free
     }
 
-    /// Takes what the core says about reads; those that ended, with the floor that was given.
-    pub fn take_reads(
-        &mut self,
-        reads: Vec<ReadFloor>,
-    ) -> Vec<(ReadId, Option<LogIndex>, LogIndex)> {
+    /// Takes what the core says about reads; those that were confirmed, with their floor.
+    pub fn take_reads(&mut self, reads: Vec<ReadFloor>) -> Vec<(Registered, LogIndex)> {
         let mut ended = Vec::new();
         for read in reads {
-            let Some(due) = self.reads.remove(&read.read) else {
+            let Some(registered) = self.reads.remove(&read.read) else {
                 continue;
             };
             match read.outcome {
                 ReadOutcome::Floor(floor) => {
                     self.confirmed.push((read.read, floor));
-                    ended.push((read.read, Some(floor), due));
+                    ended.push((registered, floor));
                 }
-                ReadOutcome::Dropped => ended.push((read.read, None, due)),
+                ReadOutcome::Dropped => {}
             }
         }
         let applied = self.machine.applied;

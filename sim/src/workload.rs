@@ -1,6 +1,7 @@
 //! Clients, administrators and misfortune: what they do in one tick.
 
 use crate::checkers::Violation;
+use crate::host::Registered;
 use crate::options::Storage;
 use crate::store::Store;
 use crate::world::World;
@@ -50,9 +51,13 @@ impl World {
         if self.tape.chance(self.options.reads) {
             let read = ReadId(self.next_read);
             self.next_read += 1;
-            let due = self.checks.floor;
+            let (due, sequence) = (self.checks.floor, self.sequence);
             self.with_now(member, |running| {
-                running.reads.insert(read, due);
+                let leads = running.node.role() == RoleKind::Leader;
+                let led = leads.then(|| running.node.term());
+                running
+                    .reads
+                    .insert(read, Registered { due, sequence, led });
                 if running.node.read(read, &mut running.out).is_err() {
                     running.reads.remove(&read);
                 }

@@ -74,7 +74,7 @@ pub struct World {
     pub(crate) options: Options,
     pub(crate) tape: Tape,
     pub(crate) now: u64,
-    sequence: u64,
+    pub(crate) sequence: u64,
     queue: BTreeMap<(u64, u64), Event>,
     pub(crate) hosts: Hosts,
     pub(crate) net: Net,
@@ -265,6 +265,7 @@ impl World {
                 envelope.from, envelope.to, envelope.term, envelope.message
             )
         });
+        self.checks.heartbeat_answered(&envelope);
         self.with_now(envelope.to, |running| {
             running.node.step(envelope, &mut running.out)
         })
@@ -347,9 +348,11 @@ impl World {
                 }
             }
         }
-        for (_, floor, due) in running.take_reads(reads) {
-            if let Some(floor) = floor {
-                self.checks.read(member, floor, due)?;
+        for (registered, floor) in running.take_reads(reads) {
+            self.checks.read(member, floor, registered.due)?;
+            if registered.led == Some(running.node.term()) {
+                self.checks
+                    .confirmed_freshly(member, registered.sequence, &running)?;
             }
         }
         running.waiting.extend(after_persist);
@@ -409,6 +412,7 @@ impl World {
             .get(&envelope.from)
             .expect("members are never forgotten");
         self.checks.sent(&envelope, sender.store.durable())?;
+        self.checks.heartbeat_sent(&envelope, self.sequence);
         for delay in self.net.copies(&self.options, self.faults, &mut self.tape) {
             self.push(delay, Event::Deliver(envelope.clone()));
         }
@@ -475,9 +479,9 @@ impl World {
         }
         let delay = 3 * self.tape.between(100, self.options.delay_us.max(100));
         let host = &self.hosts[&from];
-        let Some(running) = &host.running else {
+        if host.running.is_none() {
             return Ok(());
-        };
+        }
         let (life, durable) = (host.life, host.store.durable());
         let transfer = Transfer {
             from,

@@ -44,6 +44,10 @@ pub struct Checks {
     entries: BTreeMap<EntryId, (u64, Option<Term>)>,
     /// What was committed at each index.
     pub committed: BTreeMap<LogIndex, (Term, u64)>,
+    /// When each heartbeat round of a leader began to leave, as a sequence number of the world.
+    rounds: BTreeMap<(MemberId, Term, u64), u64>,
+    /// The newest round of a leader that each member's answer has reached it for.
+    answers: BTreeMap<(MemberId, Term), BTreeMap<MemberId, u64>>,
     /// Digest of the machine after each index.
     digests: BTreeMap<LogIndex, u64>,
     /// Where each acknowledged request stands.

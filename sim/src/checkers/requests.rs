@@ -1,8 +1,9 @@
 //! `read-floor`, `nothing-lost`, and what must be true when all faults have ended.
 
 use super::{Checks, Hosts, Violation, ensure};
+use crate::host::Running;
 use crate::machine::Machine;
-use quorate_raft::{LogIndex, MemberId, RoleKind};
+use quorate_raft::{Envelope, LogIndex, MemberId, Message, RoleKind};
 
 impl Checks {
     /// A request was applied by the member that proposed it: its client is told.
@@ -21,6 +22,62 @@ impl Checks {
                 "a read at {id} is confirmed at {floor}; {due} was acknowledged before it began"
             )
         })
+    }
+
+    /// A heartbeat leaves a leader; `sequence` numbers the moment.
+    pub fn heartbeat_sent(&mut self, envelope: &Envelope, sequence: u64) {
+        if let Message::Heartbeat { round, .. } = envelope.message {
+            self.rounds
+                .entry((envelope.from, envelope.term, round))
+                .or_insert(sequence);
+        }
+    }
+
+    /// An answer to a heartbeat reaches the leader.
+    pub fn heartbeat_answered(&mut self, envelope: &Envelope) {
+        if let Message::HeartbeatResponse { round } = envelope.message {
+            let answers = self
+                .answers
+                .entry((envelope.to, envelope.term))
+                .or_default();
+            let newest = answers.entry(envelope.from).or_insert(round);
+            *newest = round.max(*newest);
+        }
+    }
+
+    /// `read-context-fresh`: a leader confirms a read of its own only with answers to heartbeats
+    /// that left after the read was registered, from a quorum (E2).
+    ///
+    /// # Errors
+    /// A violation.
+    pub fn confirmed_freshly(
+        &self,
+        leader: MemberId,
+        registered: u64,
+        running: &Running,
+    ) -> Result<(), Violation> {
+        let term = running.node.term();
+        let answers = self.answers.get(&(leader, term));
+        let fresh = |voter: &&MemberId| {
+            let round = answers.and_then(|answers| answers.get(*voter)).copied();
+            let sent = round.and_then(|round| self.rounds.get(&(leader, term, round)));
+            **voter == leader || sent.is_some_and(|sent| *sent >= registered)
+        };
+        let membership = running.node.membership();
+        for half in [&membership.voters, &membership.outgoing] {
+            let count = half.iter().filter(fresh).count();
+            ensure(
+                half.is_empty() || count * 2 > half.len(),
+                "read-context-fresh",
+                || {
+                    format!(
+                        "{leader} confirms a read registered at {registered} with {count} fresh answers \
+                     of {half:?}: {answers:?}"
+                    )
+                },
+            )?;
+        }
+        Ok(())
     }
 
     /// Everything acknowledged is in this state.
