@@ -3,3 +3,4 @@
 mod guard;
 mod mistakes;
 mod process;
+mod up;

@@ -5,6 +5,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use crossterm::{cursor, queue, terminal};
@@ -17,6 +18,9 @@ use crate::args::{Common, Format};
 use crate::colours::Colours;
 use crate::failure::Failure;
 use crate::output::Table;
+
+/// Time `--once` may take when `--timeout` is not given.
+const ONCE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Options of `up`.
 #[derive(Args, Debug)]
@@ -42,7 +46,7 @@ pub struct UpArgs {
     /// Client port of slot 0 [default: 2379, or what the directory has].
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     base_port: Option<u16>,
-    /// Converge, print the table, stop the members; fails when --timeout passes first.
+    /// Converge, print the table, stop the members; fails when --timeout (default 2m) passes first.
     #[arg(long)]
     once: bool,
 }
@@ -52,6 +56,7 @@ pub struct UpArgs {
 /// # Errors
 /// As listed in the help of the command.
 pub async fn run(args: &UpArgs, common: &Common) -> Result<(), Failure> {
+    let until = until(args, common)?;
     let executable = std::env::current_exe().map_err(|error| {
         Failure::refused(format!("the path of this program is unknown: {error}"))
     })?;
@@ -63,10 +68,6 @@ pub async fn run(args: &UpArgs, common: &Common) -> Result<(), Failure> {
     };
     let stop = stop_signals()?;
     let mut local = Local::open(options).map_err(failure)?;
-    let until = Until {
-        converged: args.once,
-        limit: common.timeout,
-    };
     let mut screen = Screen::new(common, args.once);
     screen.begin(&local);
     let ended = local::run(&mut local, until, &mut screen, stop)
@@ -81,6 +82,20 @@ pub async fn run(args: &UpArgs, common: &Common) -> Result<(), Failure> {
             local.dir().display()
         ))),
     }
+}
+
+/// When to leave off: a cluster that is to run on has no time limit.
+fn until(args: &UpArgs, common: &Common) -> Result<Until, Failure> {
+    if !args.once && common.timeout.is_some() {
+        return Err(Failure::usage(
+            "--timeout bounds how long --once may take to converge. Add --once, or leave it out.",
+        ));
+    }
+    let limit = args.once.then(|| common.timeout.unwrap_or(ONCE_TIMEOUT));
+    Ok(Until {
+        converged: args.once,
+        limit,
+    })
 }
 
 /// Ends with the first of the signals that mean "stop".

@@ -2,7 +2,7 @@
 //! acknowledged. `QUORATE_TEST_ROUNDS` makes the loops longer (nightly runs use 20).
 
 mod directories;
-mod harness;
+pub mod harness;
 mod kill;
 mod short_form;
 mod writers;

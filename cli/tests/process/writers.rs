@@ -62,7 +62,7 @@ fn write(writer: usize, port: u16, stop: &AtomicBool, count: &AtomicUsize) -> Ac
         // Whatever is not a clear success is unknown: the key is never written again.
         match json(port, "PUT", &format!("/key/{key}"), &body) {
             Ok((200, reply)) => {
-                let revision = reply["mod_revision"].as_u64().expect("a put names its revision");
+                let revision = reply["revision"].as_u64().expect("a put names its revision");
                 acknowledged.insert(key, revision);
                 count.fetch_add(1, Ordering::Relaxed);
             }
