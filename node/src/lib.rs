@@ -62,7 +62,12 @@ impl Node {
         };
         let replica = Replica::start(&config, doors, peers, Arc::clone(&metrics))?;
         let shutdown = CancellationToken::new();
-        let server = server::serve(server::Config::of(&config), replica.handle(), metrics, &shutdown)?;
+        let server = server::serve(
+            server::Config::of(&config),
+            replica.handle(),
+            metrics,
+            &shutdown,
+        )?;
         Ok(Self {
             replica,
             client_addrs: server.client_addrs().to_vec(),

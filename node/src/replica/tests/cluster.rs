@@ -9,6 +9,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -24,6 +25,20 @@ struct Slot {
     address: SocketAddr,
     config: NodeConfig,
     replica: Option<Replica>,
+}
+
+/// A client that writes.
+pub(super) struct Writer {
+    stop: Arc<AtomicBool>,
+    count: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<Vec<(String, i64)>>,
+}
+
+impl Writer {
+    /// Writes acknowledged so far.
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
 }
 
 /// Some members, their directories and a runtime to call them from.
@@ -69,6 +84,38 @@ impl TestCluster {
             token: "test".to_owned(),
         });
         cluster.await_leader();
+        cluster
+    }
+
+    /// A cluster formed from flags, and one more slot that is not started yet and is told to join.
+    pub(super) fn with_late_joiner(len: usize) -> Self {
+        let mut cluster = Self::of_static(len);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let url = format!("http://{address}");
+        let dir = cluster.root.path().join("late");
+        let mut config = cluster.slots[0].config.clone();
+        config.name = "late".to_owned();
+        config.data_dir.clone_from(&dir);
+        config.advertise_peer_urls = vec![url.clone()];
+        if let Start::Static {
+            initial_cluster,
+            state,
+            ..
+        } = &mut config.start
+        {
+            *state = InitialState::Existing;
+            initial_cluster.push(InitialMember {
+                name: "late".to_owned(),
+                peer_url: url,
+            });
+        }
+        cluster.slots.push(Slot {
+            dir,
+            address,
+            config,
+            replica: None,
+        });
         cluster
     }
 
@@ -289,6 +336,46 @@ impl TestCluster {
         for put in puts {
             self.block_on(put).unwrap().unwrap();
         }
+    }
+
+    /// Writes one key after the other through a member until told to stop, or the member is gone.
+    pub(super) fn write_until_stopped(&self, slot: usize, round: usize) -> Writer {
+        let handle = self.handle(slot);
+        let (stop, count) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
+        let (told, counted) = (Arc::clone(&stop), Arc::clone(&count));
+        let task = self.runtime.spawn(async move {
+            let mut acknowledged = Vec::new();
+            let mut number = 0;
+            while !told.load(Ordering::Relaxed) {
+                number += 1;
+                let key = format!("round-{round}-member-{slot}-{number}");
+                let put = Put {
+                    key: key.clone().into(),
+                    value: "x".into(),
+                    ..Put::default()
+                };
+                match handle.propose(Op::Put(put)).await {
+                    Ok(applied) => {
+                        acknowledged.push((key, applied.revision.0));
+                        counted.store(acknowledged.len(), Ordering::Relaxed);
+                    }
+                    Err(RequestError::Stopped) => break,
+                    // Unknown, or refused: the next key is another one.
+                    Err(_) => {}
+                }
+            }
+            acknowledged
+        });
+        Writer { stop, count, task }
+    }
+
+    /// What a writer was told to be written, with revisions.
+    pub(super) fn stop_writer(&self, writer: Writer) -> Vec<(String, i64)> {
+        writer.stop.store(true, Ordering::Relaxed);
+        self.block_on(writer.task).unwrap()
     }
 
     /// A linearizable read.

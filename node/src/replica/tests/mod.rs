@@ -366,3 +366,121 @@ fn d10_a_follower_behind_the_trimmed_log_catches_up_by_a_snapshot() {
     );
     assert_eq!(cluster.get(lagging, "after").as_deref(), Some("y"));
 }
+
+#[test]
+fn n1_acknowledged_writes_survive_the_death_of_every_member_in_turn_and_of_all_at_once() {
+    let mut cluster = TestCluster::of_static(3);
+    let mut acknowledged: Vec<(String, i64)> = Vec::new();
+    for round in 0..4 {
+        let writers: Vec<_> = (0..3)
+            .map(|slot| cluster.write_until_stopped(slot, round))
+            .collect();
+        let victims: Vec<usize> = if round == 3 {
+            vec![0, 1, 2]
+        } else {
+            vec![round]
+        };
+        cluster.wait_for("some writes", || {
+            writers.iter().all(|writer| writer.count() > 20)
+        });
+        for &victim in &victims {
+            cluster.kill(victim);
+        }
+        if round < 3 {
+            let at = writers[(round + 1) % 3].count();
+            cluster.wait_for("writes without the victim", || {
+                writers[(round + 1) % 3].count() > at + 20
+            });
+        }
+        for writer in writers {
+            acknowledged.extend(cluster.stop_writer(writer));
+        }
+        for &victim in &victims {
+            cluster.start(victim);
+        }
+        cluster.await_leader();
+    }
+    let mut revisions: Vec<i64> = acknowledged.iter().map(|(_, revision)| *revision).collect();
+    revisions.sort_unstable();
+    let writes = revisions.len();
+    revisions.dedup();
+    assert_eq!(revisions.len(), writes, "n2: a revision was given twice");
+    for slot in 0..3 {
+        cluster
+            .block_on(cluster.handle(slot).read_barrier())
+            .unwrap();
+        let reader = cluster.handle(slot).reader().unwrap();
+        for (key, revision) in &acknowledged {
+            let range = RangeRequest::new(Interval::Key(key.clone().into()));
+            let found = reader.range(&range).unwrap();
+            let found = found.kvs.first().map(|kv| kv.mod_revision.0);
+            assert_eq!(
+                found,
+                Some(*revision),
+                "{key} on member {slot} of {writes} writes"
+            );
+        }
+    }
+    let hash = |slot| {
+        let reader = cluster.handle(slot).reader().unwrap();
+        reader.hash_kv(kv::Revision(0)).unwrap().hash
+    };
+    assert_eq!(hash(0), hash(1), "n11");
+    assert_eq!(hash(1), hash(2), "n11");
+}
+
+#[test]
+fn a_follower_takes_membership_calls_and_a_leader_may_remove_itself() {
+    let cluster = TestCluster::of_static(3);
+    let leader = cluster.await_leader();
+    let follower = (leader + 1) % 3;
+    let id = cluster.id(leader);
+    let view = cluster.membership(follower);
+    let urls = vec!["http://127.0.0.1:1".to_owned()];
+    let taker = cluster.handle(follower);
+    let update = taker.member_update(cluster.id(follower), urls.clone());
+    let updated = cluster.block_on(update).unwrap();
+    assert_eq!(
+        updated.member(cluster.id(follower)).unwrap().peer_urls,
+        urls
+    );
+    let remove = taker.member_remove(id, Some(view.index));
+    let after = cluster.block_on(remove).unwrap();
+    assert!(
+        after.member(id).is_none(),
+        "in force on the member that took the call"
+    );
+    cluster.wait_for("the old leader to know", || {
+        cluster.handle(leader).status().phase == Phase::Removed
+    });
+}
+
+#[test]
+fn a_member_added_with_etcds_rules_starts_as_existing_and_finds_its_identity() {
+    let mut cluster = TestCluster::with_late_joiner(3);
+    let leader = cluster.await_leader();
+    let add = MemberAdd {
+        id: None,
+        peer_urls: cluster.peer_urls(3),
+        learner: true,
+        expected: None,
+    };
+    let wait = || match cluster.block_on(cluster.handle(leader).member_add(add.clone())) {
+        Ok((id, _)) => Some(id),
+        // etcd's rule: connections younger than five seconds do not count.
+        Err(AdminError::Unhealthy) => None,
+        Err(other) => panic!("{other}"),
+    };
+    let added = std::cell::Cell::new(None);
+    cluster.wait_for("connections of five seconds", || {
+        added.set(wait());
+        added.get().is_some()
+    });
+    cluster.start(3);
+    cluster.wait_for("the late member to join", || {
+        Some(cluster.id(3)) == added.get() && cluster.handle(3).status().leader != 0
+    });
+    cluster.put(3, "from-a-learner", "x");
+    assert_eq!(cluster.get(leader, "from-a-learner").as_deref(), Some("x"));
+    assert_eq!(cluster.handle(3).status().role, Role::Learner);
+}
