@@ -222,75 +222,77 @@ fn refusal(what: &str, endpoint: String, status: &Status) -> Failure {
     Failure::refused(format!("{what}: {endpoint} refused: {text}{pause}{remedy}"))
 }
 
+/// Parts of refusals that never change, and what to do about each.
+const REMEDIES: &[(&str, &str)] = &[
+    (
+        "has been compacted",
+        "That revision is gone. Leave out --rev to read the newest.",
+    ),
+    (
+        "is a future revision",
+        "The store has not come so far. Use a revision it has reached.",
+    ),
+    (
+        "database space exceeded",
+        "The quota is used up. Delete keys, compact, or raise the quota.",
+    ),
+    (
+        "request is too large",
+        "Split the request, or raise --max-request-bytes of the members.",
+    ),
+    (
+        "too many requests",
+        "The cluster is busy and changed nothing. Try again in a moment.",
+    ),
+    (
+        "duplicate key given",
+        "A transaction may write a key once. Merge the operations.",
+    ),
+    (
+        "too many operations",
+        "Split the transaction, or raise --max-txn-ops of the members.",
+    ),
+    (
+        "member not found",
+        "See `quorate member list` for the members there are.",
+    ),
+    (
+        "not enough started members",
+        "Bring the members that are down back first.",
+    ),
+    (
+        "unhealthy cluster",
+        "Wait until the members see each other, then try again.",
+    ),
+    (
+        "in sync with leader",
+        "The learner has not caught up. Wait, then promote it again.",
+    ),
+    (
+        "only promote a learner",
+        "That member is a voter already; nothing is left to do.",
+    ),
+    (
+        "too many learner members",
+        "Promote or remove the learner there is, then add the next.",
+    ),
+    (
+        "Peer URLs already exists",
+        "Another member has that URL; see `quorate member list`.",
+    ),
+    (
+        "bad leader transferee",
+        "Only a voter can lead; see `quorate member list`.",
+    ),
+    ("not leader", "Leadership has moved. Run the command again."),
+    (
+        "requested lease not found",
+        "The lease has ended. Grant a new one, or leave out --lease.",
+    ),
+];
+
 /// What to do about a refusal, by the part of its text that never changes.
 fn remedy(text: &str) -> &'static str {
-    const REMEDIES: &[(&str, &str)] = &[
-        (
-            "has been compacted",
-            "That revision is gone. Leave out --rev to read the newest.",
-        ),
-        (
-            "is a future revision",
-            "The store has not come so far. Use a revision it has reached.",
-        ),
-        (
-            "database space exceeded",
-            "The quota is used up. Delete keys, compact, or raise the quota.",
-        ),
-        (
-            "request is too large",
-            "Split the request, or raise --max-request-bytes of the members.",
-        ),
-        (
-            "too many requests",
-            "The cluster is busy and changed nothing. Try again in a moment.",
-        ),
-        (
-            "duplicate key given",
-            "A transaction may write a key once. Merge the operations.",
-        ),
-        (
-            "too many operations",
-            "Split the transaction, or raise --max-txn-ops of the members.",
-        ),
-        (
-            "member not found",
-            "See `quorate member list` for the members there are.",
-        ),
-        (
-            "not enough started members",
-            "Bring the members that are down back first.",
-        ),
-        (
-            "unhealthy cluster",
-            "Wait until the members see each other, then try again.",
-        ),
-        (
-            "in sync with leader",
-            "The learner has not caught up. Wait, then promote it again.",
-        ),
-        (
-            "only promote a learner",
-            "That member is a voter already; nothing is left to do.",
-        ),
-        (
-            "too many learner members",
-            "Promote or remove the learner there is, then add the next.",
-        ),
-        (
-            "Peer URLs already exists",
-            "Another member has that URL; see `quorate member list`.",
-        ),
-        (
-            "bad leader transferee",
-            "Only a voter can lead; see `quorate member list`.",
-        ),
-        ("not leader", "Leadership has moved. Run the command again."),
-        (
-            "requested lease not found",
-            "The lease has ended. Grant a new one, or leave out --lease.",
-        ),
-    ];
     REMEDIES
         .iter()
         .find(|(part, _)| text.contains(part))

@@ -118,11 +118,6 @@ impl Endpoint {
             )),
         }
     }
-
-    /// The address as a URL.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.authority)
-    }
 }
 
 impl fmt::Display for Endpoint {

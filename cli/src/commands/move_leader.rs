@@ -39,10 +39,7 @@ pub async fn run(args: &MoveLeaderArgs, common: &Common) -> Result<(), Failure> 
         let at_leader = client.with_endpoints(endpoint);
         let call = async |channel| {
             api::maintenance(channel)
-                .move_leader(MoveLeaderRequest {
-                    target_id,
-                    ..MoveLeaderRequest::default()
-                })
+                .move_leader(MoveLeaderRequest { target_id })
                 .await
         };
         at_leader

@@ -124,7 +124,7 @@ fn cells(endpoint: &Endpoint, answer: &Result<StatusResponse, Status>) -> Vec<St
             return cells;
         }
     };
-    let own = status.header.clone().unwrap_or_default();
+    let own = status.header.unwrap_or_default();
     vec![
         endpoint.to_string(),
         hex(own.member_id),

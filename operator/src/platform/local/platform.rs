@@ -181,6 +181,61 @@ impl Local {
     }
 }
 
+impl Local {
+    /// The steps that are calls to members.
+    async fn call(&mut self, observation: &Observation, step: &Step) -> Result<(), Error> {
+        match step {
+            Step::Bootstrap {
+                slot,
+                cluster_uuid,
+                member,
+            } => {
+                let name = self.node_name(*slot);
+                self.admin
+                    .bootstrap(*slot, *cluster_uuid, *member, name)
+                    .await
+            }
+            Step::MemberAdd {
+                slot,
+                member,
+                expected,
+            } => {
+                let (through, name) = (self.through(observation)?, self.node_name(*slot));
+                self.admin
+                    .member_add(through, *slot, *member, name, *expected)
+                    .await
+            }
+            Step::Join {
+                slot,
+                cluster_uuid,
+                member,
+                seeds,
+                displaces,
+            } => {
+                self.admin
+                    .join(*slot, *cluster_uuid, *member, seeds, *displaces)
+                    .await
+            }
+            Step::Promote { member, expected } => {
+                let through = self.through(observation)?;
+                self.admin.member_promote(through, *member, *expected).await
+            }
+            Step::TransferLeader { from: _, to } => {
+                let through = self.through(observation)?;
+                self.admin.transfer_leader(through, *to).await
+            }
+            Step::MemberRemove { member, expected } => {
+                let through = self.through(observation)?;
+                self.admin.member_remove(through, *member, *expected).await
+            }
+            _ => Err(Error::Refused(format!(
+                "{} is no call to a member",
+                step.name()
+            ))),
+        }
+    }
+}
+
 impl Platform for Local {
     type Error = Error;
 
@@ -256,49 +311,12 @@ impl Platform for Local {
             }
             Step::StopSlot { slot, uid } => self.keeper(*slot)?.stop(uid, now()),
             Step::RestartSlot { slot, uid } => self.restart(*slot, uid),
-            Step::Bootstrap {
-                slot,
-                cluster_uuid,
-                member,
-            } => {
-                let name = self.node_name(*slot);
-                self.admin
-                    .bootstrap(*slot, *cluster_uuid, *member, name)
-                    .await
-            }
-            Step::MemberAdd {
-                slot,
-                member,
-                expected,
-            } => {
-                let (through, name) = (self.through(observation)?, self.node_name(*slot));
-                self.admin
-                    .member_add(through, *slot, *member, name, *expected)
-                    .await
-            }
-            Step::Join {
-                slot,
-                cluster_uuid,
-                member,
-                seeds,
-                displaces,
-            } => {
-                self.admin
-                    .join(*slot, *cluster_uuid, *member, seeds, *displaces)
-                    .await
-            }
-            Step::Promote { member, expected } => {
-                let through = self.through(observation)?;
-                self.admin.member_promote(through, *member, *expected).await
-            }
-            Step::TransferLeader { from: _, to } => {
-                let through = self.through(observation)?;
-                self.admin.transfer_leader(through, *to).await
-            }
-            Step::MemberRemove { member, expected } => {
-                let through = self.through(observation)?;
-                self.admin.member_remove(through, *member, *expected).await
-            }
+            Step::Bootstrap { .. }
+            | Step::MemberAdd { .. }
+            | Step::Join { .. }
+            | Step::Promote { .. }
+            | Step::TransferLeader { .. }
+            | Step::MemberRemove { .. } => self.call(observation, step).await,
         }
     }
 
