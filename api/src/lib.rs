@@ -48,5 +48,6 @@ pub mod admin {
     }
 }
 
-/// The encoded descriptors of every package above and of their imports: what gRPC reflection serves.
+/// The encoded descriptors of every package above and of their imports: what gRPC reflection
+/// serves.
 pub const DESCRIPTORS: &[u8] = include_bytes!("gen/descriptors.bin");

@@ -1,4 +1,5 @@
-//! The command line: verbs, the options they share, and the small types those options are read into.
+//! The command line: verbs, the options they share, and the small types those options are read
+//! into.
 //!
 //! What belongs to one verb only is declared beside its code, in `commands/<verb>.rs`.
 

@@ -1,6 +1,7 @@
 //! Calls to a cluster: which endpoint is asked, what is tried again, and what an error means.
 //!
-//! Two rules carry the safety of every verb. A *read* may be asked again, of any endpoint. A *write*
+//! Two rules carry the safety of every verb. A *read* may be asked again, of any endpoint. A
+//! *write*
 //! is handed to one connection at most once: until a connection stands nothing was sent and another
 //! endpoint may be tried; after that only the member's answer tells whether the write happened, and
 //! without an answer the outcome is unknown (exit code 3). Must not know: any particular verb.
@@ -117,7 +118,8 @@ impl Client {
     /// Sends a change exactly once, to the first endpoint that accepts a connection.
     ///
     /// # Errors
-    /// [`Failure::Refused`] when the change certainly did not happen, [`Failure::OutcomeUnknown`] when
+    /// [`Failure::Refused`] when the change certainly did not happen, [`Failure::OutcomeUnknown`]
+    /// when
     /// it was sent and nothing tells how it ended.
     pub async fn write<T>(
         &self,

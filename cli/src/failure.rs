@@ -9,7 +9,8 @@ use std::fmt;
 pub enum Failure {
     /// Refused or failed, and nothing about the outcome is in doubt. Exit code 1.
     Refused(String),
-    /// The command line, a file named on it, or standard input cannot be used as given. Exit code 2.
+    /// The command line, a file named on it, or standard input cannot be used as given. Exit code
+    /// 2.
     Usage(String),
     /// A change was sent and no answer says whether it happened. Exit code 3.
     OutcomeUnknown(String),

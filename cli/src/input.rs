@@ -37,7 +37,8 @@ impl KeyRange {
     /// The interval as the wire has it, after checking it.
     ///
     /// # Errors
-    /// [`Failure::Usage`] for an empty key that stands alone, and for a range that cannot hold a key.
+    /// [`Failure::Usage`] for an empty key that stands alone, and for a range that cannot hold a
+    /// key.
     pub fn interval(&self) -> Result<Interval, Failure> {
         let key = self.key.as_bytes();
         if self.prefix {

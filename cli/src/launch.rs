@@ -74,7 +74,8 @@ fn run(config: NodeConfig, log: &LogConfig) -> Result<ExitCode, Failure> {
 /// Prints what is in the log of a stopped member.
 ///
 /// # Errors
-/// [`Failure::Usage`] when there is no such directory, [`Failure::DataDirectory`] when a member would
+/// [`Failure::Usage`] when there is no such directory, [`Failure::DataDirectory`] when a member
+/// would
 /// refuse to start from it.
 pub fn wal(args: &WalArgs, common: &Common) -> Result<(), Failure> {
     let WalCommand::Inspect { dir } = &args.command;

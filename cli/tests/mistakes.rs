@@ -49,7 +49,13 @@ fn check(script: &str) {
 
 #[test]
 fn wrong_flags_and_arguments_exit_2_and_name_the_remedy() {
-    check("arguments.txt");
+    for script in [
+        "arguments_keys.txt",
+        "arguments_values.txt",
+        "arguments_members.txt",
+    ] {
+        check(script);
+    }
 }
 
 #[test]

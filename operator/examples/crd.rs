@@ -1,4 +1,5 @@
-//! Prints the CustomResourceDefinition of `KvCluster`: `cargo run -p quorate-operator --example crd`.
+//! Prints the CustomResourceDefinition of `KvCluster`: `cargo run -p quorate-operator --example
+//! crd`.
 //!
 //! `deploy/crds.yaml` is this output; CI compares the two.
 

@@ -1,6 +1,7 @@
 //! What a valid spec asks for, in the planner's words.
 //!
-//! Made only by `validate`; nobody reads the resource after it. Must not know: YAML, Kubernetes types.
+//! Made only by `validate`; nobody reads the resource after it. Must not know: YAML, Kubernetes
+//! types.
 
 use crate::ids::{ClusterUuid, MemberId, Slot};
 

@@ -45,7 +45,8 @@ pub struct Observed {
     pub nodes: BTreeMap<Slot, Seen<NodeView>>,
     /// The membership by a linearizable read. Before bootstrap it is `Unknown`.
     pub membership: Seen<MembershipView>,
-    /// Names of the other objects (services, certificates, set template…) whose live content differs
+    /// Names of the other objects (services, certificates, set template…) whose live content
+    /// differs
     /// from what the spec renders to, in the order in which they are to be applied.
     pub objects_due: Seen<Vec<String>>,
     /// The time of this pass.
@@ -172,7 +173,8 @@ pub struct VolumeView {
     pub stamp: Option<Stamp>,
     /// Its deletion was asked for and waits for its user to go.
     pub deleting: bool,
-    /// It is marked as kept after its cluster ([`Step::ReleaseVolume`](crate::plan::Step::ReleaseVolume)).
+    /// It is marked as kept after its cluster
+    /// ([`Step::ReleaseVolume`](crate::plan::Step::ReleaseVolume)).
     pub released: bool,
     /// Its size in bytes, where the platform knows one.
     pub capacity_bytes: Option<u64>,

@@ -1,4 +1,5 @@
-//! Golden plan scripts: commands set the world up or move it on, the planner's answers follow `---`.
+//! Golden plan scripts: commands set the world up or move it on, the planner's answers follow
+//! `---`.
 //!
 //! | Command | What it does |
 //! |---|---|

@@ -5,7 +5,8 @@
 //! spaces, `'…'` keeps them together and understands `\n`, `\t`, `\\`, `\xNN`. A line that starts
 //! with `<` is the standard input of the command before it. `~` before a command masks member IDs
 //! that the servers choose by the clock. `@start` starts the fourth member, `@endpoint N` speaks
-//! to member N from there on, `@all` to all of them, `@wait-settled` lets connections grow old enough
+//! to member N from there on, `@all` to all of them, `@wait-settled` lets connections grow old
+//! enough
 //! for membership changes. `{leader}`, `{follower}`, `{m3}` stand for
 //! member IDs, `{leader-endpoint}` and `{follower-endpoint}` for addresses.
 //! Masked everywhere: terms, Raft indexes, database sizes, durations.

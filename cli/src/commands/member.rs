@@ -1,6 +1,7 @@
 //! `quorate member`: show and change who is in the cluster.
 //!
-//! Members may be named by ID or by name. A change is sent once; a name is resolved by a read before.
+//! Members may be named by ID or by name. A change is sent once; a name is resolved by a read
+//! before.
 
 use clap::{Args, Subcommand};
 use quorate_api::client as api;

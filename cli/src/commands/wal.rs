@@ -1,6 +1,7 @@
 //! `quorate wal`: look into the write-ahead log of a stopped member.
 //!
-//! Only the options live here: `main` hands the directory to the storage engine and prints what it says.
+//! Only the options live here: `main` hands the directory to the storage engine and prints what it
+//! says.
 
 use std::path::PathBuf;
 

@@ -34,7 +34,10 @@ fn a_second_process_on_a_directory_is_refused_and_told_who_holds_it() {
     let status = spawn_node(&args, &log).wait().expect("it ends");
     let text = fs::read_to_string(log).expect("a log");
     assert_eq!(status.code(), Some(4), "{text}");
-    assert!(text.contains("in use") && text.contains("process"), "{text}");
+    assert!(
+        text.contains("in use") && text.contains("process"),
+        "{text}"
+    );
     cluster.kill(1);
     cluster.spawn(1);
     cluster.wait_ready(&[0, 1, 2]);

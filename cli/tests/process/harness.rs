@@ -12,7 +12,10 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often the loops run: 2, or what `QUORATE_TEST_ROUNDS` says.
 pub fn rounds() -> usize {
-    std::env::var("QUORATE_TEST_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(2)
+    std::env::var("QUORATE_TEST_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(2)
 }
 
 /// Waits for a condition; panics with `what` when it does not come true.
@@ -20,7 +23,10 @@ pub fn rounds() -> usize {
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for: {what}");
+        assert!(
+            Instant::now() < deadline,
+            "waited {PATIENCE:?} in vain for: {what}"
+        );
         std::thread::sleep(Duration::from_millis(20)); // poll interval
     }
 }
@@ -52,7 +58,11 @@ impl Cluster {
     /// Starts three members and waits until each serves.
     pub fn start() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let mut cluster = Self { dir, base: free_ports(), nodes: [None, None, None] };
+        let mut cluster = Self {
+            dir,
+            base: free_ports(),
+            nodes: [None, None, None],
+        };
         for slot in 0..3 {
             cluster.spawn(slot);
         }
@@ -81,8 +91,9 @@ impl Cluster {
 
     /// Starts a member's process; its directory may be new or old.
     pub fn spawn(&mut self, slot: usize) {
-        let initial: Vec<String> =
-            (0..3).map(|n| format!("m{n}=http://127.0.0.1:{}", self.port(n) + 1)).collect();
+        let initial: Vec<String> = (0..3)
+            .map(|n| format!("m{n}=http://127.0.0.1:{}", self.port(n) + 1))
+            .collect();
         let client = format!("http://127.0.0.1:{}", self.port(slot));
         let peer = format!("http://127.0.0.1:{}", self.port(slot) + 1);
         let args = [
@@ -110,10 +121,12 @@ impl Cluster {
         let mut node = self.nodes[slot].take().expect("the member was started");
         let mut code = None;
         wait_for(&format!("m{slot} to stop by itself"), || {
-            node.try_wait().expect("it is our child").is_some_and(|status| {
-                code = status.code();
-                true
-            })
+            node.try_wait()
+                .expect("it is our child")
+                .is_some_and(|status| {
+                    code = status.code();
+                    true
+                })
         });
         code
     }
@@ -122,9 +135,10 @@ impl Cluster {
     pub fn wait_ready(&self, slots: &[usize]) {
         for slot in slots {
             let port = self.port(*slot);
-            wait_for(&format!("m{slot} to be ready; its log:\n{}", self.log(*slot)), || {
-                http(port, "GET", "/readyz", "").is_ok_and(|(status, _)| status == 200)
-            });
+            wait_for(
+                &format!("m{slot} to be ready; its log:\n{}", self.log(*slot)),
+                || http(port, "GET", "/readyz", "").is_ok_and(|(status, _)| status == 200),
+            );
         }
     }
 }
@@ -135,7 +149,10 @@ impl Drop for Cluster {
             if std::thread::panicking() {
                 let log = self.log(slot);
                 let lines: Vec<&str> = log.lines().collect();
-                eprintln!("m{slot}:\n{}", lines[lines.len().saturating_sub(15)..].join("\n"));
+                eprintln!(
+                    "m{slot}:\n{}",
+                    lines[lines.len().saturating_sub(15)..].join("\n")
+                );
             }
             self.kill(slot);
         }
@@ -144,7 +161,11 @@ impl Drop for Cluster {
 
 /// Starts `quorate node` with these flags; what it logs is appended to a file.
 pub fn spawn_node(args: &[String], log: &Path) -> Child {
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(log).expect("a log file");
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(log)
+        .expect("a log file");
     Command::new(env!("CARGO_BIN_EXE_quorate"))
         .arg("node")
         .args(args)
@@ -170,10 +191,14 @@ pub fn http(port: u16, method: &str, path: &str, body: &str) -> Result<(u16, Str
     let mut reply = Vec::new();
     stream.read_to_end(&mut reply)?;
     let reply = String::from_utf8_lossy(&reply).into_owned();
-    let (head, body) =
-        reply.split_once("\r\n\r\n").ok_or_else(|| Error::from(ErrorKind::UnexpectedEof))?;
+    let (head, body) = reply
+        .split_once("\r\n\r\n")
+        .ok_or_else(|| Error::from(ErrorKind::UnexpectedEof))?;
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-    Ok((status.ok_or_else(|| Error::from(ErrorKind::InvalidData))?, body.to_owned()))
+    Ok((
+        status.ok_or_else(|| Error::from(ErrorKind::InvalidData))?,
+        body.to_owned(),
+    ))
 }
 
 /// Like [`http`], with the body as JSON.

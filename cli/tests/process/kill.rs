@@ -10,7 +10,9 @@ fn nothing_acknowledged_is_lost_whoever_is_killed() {
     let writers = Writers::start(&ports);
     let progress = |what: &str| {
         let before = writers.acknowledged();
-        wait_for(&format!("writes to go on {what}"), || writers.acknowledged() >= before + 20);
+        wait_for(&format!("writes to go on {what}"), || {
+            writers.acknowledged() >= before + 20
+        });
     };
     progress("at the start");
     for round in 0..rounds() {
@@ -30,6 +32,10 @@ fn nothing_acknowledged_is_lost_whoever_is_killed() {
         progress(&format!("after all were killed, round {round}"));
     }
     let acknowledged = writers.stop();
-    println!("{} writes acknowledged in {} rounds", acknowledged.len(), rounds());
+    println!(
+        "{} writes acknowledged in {} rounds",
+        acknowledged.len(),
+        rounds()
+    );
     judge(&acknowledged, &ports, 2);
 }

@@ -41,8 +41,12 @@ fn three_short_lines_form_one_cluster_and_resume_it() {
         wait_for("the first to listen, alone", || {
             http(base + order[0], "GET", "/livez", "").is_ok_and(|(status, _)| status == 200)
         });
-        let ready = |node| http(base + node, "GET", "/health", "").is_ok_and(|(code, _)| code == 200);
-        assert!(!ready(order[0]), "one of three must not call itself healthy");
+        let ready =
+            |node| http(base + node, "GET", "/health", "").is_ok_and(|(code, _)| code == 200);
+        assert!(
+            !ready(order[0]),
+            "one of three must not call itself healthy"
+        );
         nodes.0.push(start(dir.path(), base, order[1]));
         nodes.0.push(start(dir.path(), base, order[2]));
         for node in 1..=3 {
@@ -55,7 +59,11 @@ fn three_short_lines_form_one_cluster_and_resume_it() {
         }
         for node in 1..=3 {
             let (status, reply) = json(base + node, "GET", "/key/greeting", "").expect("an answer");
-            assert_eq!((status, reply["value"].as_str()), (200, Some("hello")), "node{node}");
+            assert_eq!(
+                (status, reply["value"].as_str()),
+                (200, Some("hello")),
+                "node{node}"
+            );
         }
     }
 }

@@ -32,7 +32,11 @@ impl Writers {
                 std::thread::spawn(move || write(writer, port, &stop, &count))
             })
             .collect();
-        Self { stop, acknowledged, threads }
+        Self {
+            stop,
+            acknowledged,
+            threads,
+        }
     }
 
     /// How many writes have been acknowledged so far, by all writers.
@@ -62,7 +66,9 @@ fn write(writer: usize, port: u16, stop: &AtomicBool, count: &AtomicUsize) -> Ac
         // Whatever is not a clear success is unknown: the key is never written again.
         match json(port, "PUT", &format!("/key/{key}"), &body) {
             Ok((200, reply)) => {
-                let revision = reply["revision"].as_u64().expect("a put names its revision");
+                let revision = reply["revision"]
+                    .as_u64()
+                    .expect("a put names its revision");
                 acknowledged.insert(key, revision);
                 count.fetch_add(1, Ordering::Relaxed);
             }
@@ -74,8 +80,13 @@ fn write(writer: usize, port: u16, stop: &AtomicBool, count: &AtomicUsize) -> Ac
 
 /// Everything stored under a prefix, through one member: key to (value, revision).
 pub fn stored(port: u16, prefix: &str) -> BTreeMap<String, (String, u64)> {
-    let (status, reply) = json(port, "GET", &format!("/key?prefix={prefix}&limit=1000000"), "")
-        .expect("a listing is answered");
+    let (status, reply) = json(
+        port,
+        "GET",
+        &format!("/key?prefix={prefix}&limit=1000000"),
+        "",
+    )
+    .expect("a listing is answered");
     assert_eq!(status, 200, "{reply}");
     let rows = reply["keys"].as_array().expect("a list of keys");
     rows.iter()
@@ -95,22 +106,34 @@ pub fn judge(acknowledged: &Acknowledged, ports: &[u16], first: u64) {
             .get(key)
             .unwrap_or_else(|| panic!("{key} was acknowledged at {revision} and is missing"));
         assert_eq!(value, &format!("value of {key}"));
-        assert_eq!(at, revision, "{key} is stored at another revision than was acknowledged");
+        assert_eq!(
+            at, revision,
+            "{key} is stored at another revision than was acknowledged"
+        );
     }
     let mut revisions: Vec<u64> = reference.values().map(|(_, revision)| *revision).collect();
     revisions.sort_unstable();
     for (position, revision) in (first..).zip(&revisions) {
-        assert_eq!(position, *revision, "a revision is missing or was used twice");
+        assert_eq!(
+            position, *revision,
+            "a revision is missing or was used twice"
+        );
     }
     for port in &ports[1..] {
-        assert!(stored(*port, "w") == reference, "members on {port} and {} differ", ports[0]);
+        assert!(
+            stored(*port, "w") == reference,
+            "members on {port} and {} differ",
+            ports[0]
+        );
     }
     hashes_agree(ports);
 }
 
 /// Every member's hash of the whole history, at one revision.
 fn hashes_agree(ports: &[u16]) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     let hashes: Vec<(u32, i64)> = runtime.expect("a runtime").block_on(async {
         let mut hashes = Vec::new();
         for port in ports {
@@ -118,10 +141,16 @@ fn hashes_agree(ports: &[u16]) {
             let mut client = MaintenanceClient::connect(format!("http://127.0.0.1:{port}"))
                 .await
                 .expect("the member serves");
-            let reply = client.hash_kv(HashKvRequest { revision: 0 }).await.expect("a hash");
+            let reply = client
+                .hash_kv(HashKvRequest { revision: 0 })
+                .await
+                .expect("a hash");
             hashes.push((reply.get_ref().hash, reply.get_ref().hash_revision));
         }
         hashes
     });
-    assert!(hashes.windows(2).all(|pair| pair[0] == pair[1]), "state hashes differ: {hashes:?}");
+    assert!(
+        hashes.windows(2).all(|pair| pair[0] == pair[1]),
+        "state hashes differ: {hashes:?}"
+    );
 }

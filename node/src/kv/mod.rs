@@ -4,7 +4,8 @@
 //! every member. Must not know: clocks, sockets, random sources, who leads. Time and IDs arrive
 //! inside the command.
 //!
-//! Reading order: `types`, `codec`, `command`, `membership`, `validate`, `index`, `store`, `txn`, `range`, `reader`.
+//! Reading order: `types`, `codec`, `command`, `membership`, `validate`, `index`, `store`, `txn`,
+//! `range`, `reader`.
 
 mod change;
 pub mod codec;

@@ -46,7 +46,8 @@ pub(super) fn encode<M: Message>(message: &M) -> Result<Bytes, Status> {
     Ok(frame.freeze())
 }
 
-/// Reads the one message of a unary call. Shares the bytes it arrived in when they are in one piece.
+/// Reads the one message of a unary call. Shares the bytes it arrived in when they are in one
+/// piece.
 pub(super) async fn read_message(
     mut body: RecvStream,
     headers: &HeaderMap,

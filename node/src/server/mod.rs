@@ -4,7 +4,8 @@
 //! speaks `quorate.admin.v1`. Connections are spread over threads, each with a runtime of its own,
 //! and stay on theirs: a request crosses threads only on its way to the replica and back.
 //!
-//! Reading order: `connection`, `grpc`, `methods`, `frame`, `handlers`, `convert`, `status`, `rest`, `probes`, `info`.
+//! Reading order: `connection`, `grpc`, `methods`, `frame`, `handlers`, `convert`, `status`,
+//! `rest`, `probes`, `info`.
 //! Must not know: Raft, the log, how the state machine stores anything.
 //! Caveat: connections are handed out in turn, so a thread with few but busy ones may be the
 //! slowest; spreading streams instead would cost a hand-over per request.

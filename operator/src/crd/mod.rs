@@ -1,6 +1,7 @@
 //! The `KvCluster` resource: what a user writes (`spec`) and sees (`status`).
 //!
-//! These are types and their schema, without decisions: `validate` turns the spec into `Desired`, and
+//! These are types and their schema, without decisions: `validate` turns the spec into `Desired`,
+//! and
 //! `status` makes the status. Assumes nothing. Must not know: clients, plans.
 //! Caveat: the types accept unknown fields when they are decoded, so that one object of a future
 //! schema cannot break a watch (H53); manifests are checked against the schema by `manifest`.
@@ -73,5 +74,6 @@ pub const RESERVED_CONFIG: [&str; 16] = [
 pub const NAME_LENGTH_MAX: usize = 45;
 /// The most voting members: beyond, each write costs more than a further failure saves.
 pub const REPLICAS_MAX: u32 = 7;
-/// The smallest volume, in bytes: what a new log and history allocate, with room for one more segment.
+/// The smallest volume, in bytes: what a new log and history allocate, with room for one more
+/// segment.
 pub const STORAGE_BYTES_MIN: u64 = 64 << 20;

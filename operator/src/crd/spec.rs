@@ -88,7 +88,8 @@ use super::workload::{
 )]
 #[serde(rename_all = "camelCase")]
 pub struct KvClusterSpec {
-    /// Voting members wanted, 1 to 7. An even size tolerates no more failures than the odd size below it.
+    /// Voting members wanted, 1 to 7. An even size tolerates no more failures than the odd size
+    /// below it.
     #[serde(default = "default_replicas")]
     #[schemars(range(min = 1, max = 7))]
     pub replicas: i32,
@@ -135,11 +136,13 @@ pub struct KvClusterSpec {
     #[serde(default = "default_grace")]
     #[schemars(range(min = 10, max = 600))]
     pub termination_grace_period_seconds: i64,
-    /// Settings of the node, by flag name without dashes in front. Those the operator renders itself are refused.
+    /// Settings of the node, by flag name without dashes in front. Those the operator renders
+    /// itself are refused.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub config: BTreeMap<String, String>,
-    /// Bytes of history above which writes are refused with NOSPACE. Left out: no limit but the volume.
+    /// Bytes of history above which writes are refused with NOSPACE. Left out: no limit but the
+    /// volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub quota_backend_bytes: Option<i64>,

@@ -1,6 +1,7 @@
 //! What a user sees, and where the operator keeps its records.
 //!
-//! 64-bit IDs are sixteen hexadecimal digits, because JSON numbers lose precision. Times are RFC 3339
+//! 64-bit IDs are sixteen hexadecimal digits, because JSON numbers lose precision. Times are RFC
+//! 3339
 //! in UTC. Every field may be missing: an empty status is a valid state (H11).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -203,7 +204,8 @@ pub struct MemberStatus {
     /// `Voter`, `Learner` or `None`.
     #[schemars(length(max = 16))]
     pub role: String,
-    /// How it fares: `Running`, `Starting`, `CatchingUp`, `Unreachable`, `Dead`, `Unjoined`, `Removed`…
+    /// How it fares: `Running`, `Starting`, `CatchingUp`, `Unreachable`, `Dead`, `Unjoined`,
+    /// `Removed`…
     #[schemars(length(max = 32))]
     pub state: String,
     /// It serves linearizable reads.

@@ -1,7 +1,8 @@
 //! A manifest file becomes a `KvCluster`, or an error that names file, line, column and field.
 //!
 //! PURE: text in, value out. The resource's own schema says what may be written, so what a user may
-//! write here and on Kubernetes is the same. Assumes nothing about the text. Must not know: where the
+//! write here and on Kubernetes is the same. Assumes nothing about the text. Must not know: where
+//! the
 //! file came from, beyond the name it is given for messages.
 
 mod check;
@@ -80,7 +81,8 @@ impl ManifestError {
 /// Reads the one `KvCluster` of a manifest. `file` is only named in errors.
 ///
 /// # Errors
-/// The first [`ManifestError`], in the order of the file: not YAML, too large, a duplicate or unknown
+/// The first [`ManifestError`], in the order of the file: not YAML, too large, a duplicate or
+/// unknown
 /// field, a wrong type or value, no `KvCluster` or more than one.
 pub fn parse(file: &str, text: &str) -> Result<KvCluster, ManifestError> {
     let bytes = text.len();

@@ -1,6 +1,7 @@
 //! Rule 6: a cluster comes to be (protocol 3.3), or is taken over from its volumes.
 //!
-//! Exactly one bootstrap instruction, to one volume and directory that are written down first. Should
+//! Exactly one bootstrap instruction, to one volume and directory that are written down first.
+//! Should
 //! another directory be found there afterwards, nobody can know whether writes were acknowledged on
 //! the first, so the planner stops and a human decides.
 

@@ -1,6 +1,7 @@
 //! The planner: what was asked for and what was seen go in, at most one step comes out.
 //!
-//! The goal as one sentence: if the spec stays as it is, the cluster eventually matches it and stays.
+//! The goal as one sentence: if the spec stays as it is, the cluster eventually matches it and
+//! stays.
 //! A pass walks an ordered ladder of rules and takes the first step that one of them yields. Every
 //! pass starts from the world, finds the recorded operation and asks "already done?" row by row, so
 //! the crash points of a protocol are the gaps between its rows and none needs code of its own.
@@ -214,8 +215,10 @@ const fn rule(
 
 /// The planner's order. The first rule that yields a step wins.
 ///
-/// An operation comes before everything that could begin another. What keeps members alive (`slots`,
-/// `restart`) never waits for an operation: an operation that waits for a dead voter would otherwise
+/// An operation comes before everything that could begin another. What keeps members alive
+/// (`slots`,
+/// `restart`) never waits for an operation: an operation that waits for a dead voter would
+/// otherwise
 /// wait for ever.
 const RULES: &[Rule] = &[
     rule("deletion", Asked::WhenIdle, delete::decide),

@@ -1,4 +1,5 @@
-//! Shrinking by one member (protocol 3.5): gated on the configuration that results, the leader last.
+//! Shrinking by one member (protocol 3.5): gated on the configuration that results, the leader
+//! last.
 
 use super::guard::{CHOOSE_VICTIM, REMOVE_VOTER, pass};
 use super::newcomer::vacate;
@@ -150,7 +151,8 @@ fn give_way(facts: &Facts, operation: &Operation, down: &ScaleDown, note: Note) 
     Decision::Wait(note)
 }
 
-/// Moves leadership to a voter that stays: one attempt per term, best effort, except that going from
+/// Moves leadership to a voter that stays: one attempt per term, best effort, except that going
+/// from
 /// two to one needs it (H24, H25). The attempt is written down before it is made.
 fn transfer(facts: &Facts, operation: &Operation, down: &ScaleDown) -> Option<Decision> {
     let membership = facts.membership?;

@@ -356,7 +356,8 @@ fn version_up_to_date(facts: &Facts, inputs: &Inputs) -> Finding {
     )
 }
 
-/// The security in force is reported by the platform that renders it; without one, nothing is claimed.
+/// The security in force is reported by the platform that renders it; without one, nothing is
+/// claimed.
 fn tls_ready(inputs: &Inputs) -> Finding {
     let type_ = "TLSReady";
     match (inputs.desired.tls_peer, inputs.desired.tls_client) {

@@ -166,7 +166,7 @@ impl Admin {
     /// Adds the node that will live in `slot` as learner, by way of a member.
     ///
     /// # Errors
-    /// As [`Admin::change`].
+    /// As for every change of the membership.
     pub async fn member_add(
         &mut self,
         through: Slot,
@@ -192,7 +192,7 @@ impl Admin {
     /// Makes a learner a voter, by way of a member.
     ///
     /// # Errors
-    /// As [`Admin::change`].
+    /// As for every change of the membership.
     pub async fn member_promote(
         &mut self,
         through: Slot,
@@ -211,7 +211,7 @@ impl Admin {
     /// Removes a member, by way of a member; absence is success.
     ///
     /// # Errors
-    /// As [`Admin::change`].
+    /// As for every change of the membership.
     pub async fn member_remove(
         &mut self,
         through: Slot,

@@ -8,7 +8,8 @@
 //! | object | the manifest file, watched by its content, `manifest.rs` |
 //! | member calls | the admin service on loopback, `admin.rs` |
 //!
-//! `cluster.rs` holds them together, `platform.rs` makes reads and single effects of them, `run.rs` is
+//! `cluster.rs` holds them together, `platform.rs` makes reads and single effects of them, `run.rs`
+//! is
 //! the loop around the passes.
 //! Children run on when the operator is killed, and the next one takes them over; asked to stop, it
 //! stops them in order. Assumes Linux (`/proc`). Must not know: the planner's rules, the terminal.

@@ -1,4 +1,5 @@
-//! Processes by what they are, not only by their number: a PID is used again after its process ends.
+//! Processes by what they are, not only by their number: a PID is used again after its process
+//! ends.
 //!
 //! Assumes Linux's `/proc`. Must not know: slots, members, what the processes do.
 
@@ -79,7 +80,8 @@ impl Process {
         }
     }
 
-    /// The running process, other than ourselves, that has these words in a row on its command line.
+    /// The running process, other than ourselves, that has these words in a row on its command
+    /// line.
     pub fn with_arguments(words: &[&OsStr]) -> Option<Process> {
         let entries = fs::read_dir("/proc").ok()?;
         entries
