@@ -356,8 +356,7 @@ fn version_up_to_date(facts: &Facts, inputs: &Inputs) -> Finding {
     )
 }
 
-/// The security in force is reported by the platform that renders it; without one, nothing is
-/// claimed.
+/// Members of this version speak in the clear: where the spec asks for encryption, that is said.
 fn tls_ready(inputs: &Inputs) -> Finding {
     let type_ = "TLSReady";
     match (inputs.desired.tls_peer, inputs.desired.tls_client) {
@@ -369,9 +368,10 @@ fn tls_ready(inputs: &Inputs) -> Finding {
         ),
         _ => finding(
             type_,
-            "Unknown",
-            "Unknown",
-            "The negotiated security was not read.",
+            "False",
+            "NotInForce",
+            "The spec asks for encryption, and members of this version have none. Set \
+             spec.tls.peer.mode and spec.tls.client.mode to Disabled if that is meant.",
         ),
     }
 }
