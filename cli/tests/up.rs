@@ -11,14 +11,14 @@ use serde_json::Value;
 use crate::process::harness::{free_ports, http, wait_for};
 
 /// A cluster of `quorate up` in a directory of its own.
-struct Up {
+pub(crate) struct Up {
     dir: tempfile::TempDir,
     base: u16,
     running: Option<Child>,
 }
 
 impl Up {
-    fn new(replicas: u32) -> Up {
+    pub(crate) fn new(replicas: u32) -> Up {
         let up = Up {
             dir: tempfile::tempdir().expect("a directory"),
             base: free_ports(),
@@ -32,12 +32,12 @@ impl Up {
         self.dir.path().join("cluster.yaml")
     }
 
-    fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
     /// Writes the manifest, as an editor does: another file under the same name.
-    fn write(&self, replicas: u32) {
+    pub(crate) fn write(&self, replicas: u32) {
         let text = format!(
             "apiVersion: quorate.dev/v1alpha1\nkind: KvCluster\nmetadata:\n  name: demo\n\
              spec:\n  replicas: {replicas}\n"
@@ -66,7 +66,7 @@ impl Up {
             .expect("up runs")
     }
 
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let log = fs::File::create(self.dir.path().join("up.log")).expect("a log");
         let errors = log.try_clone().expect("a handle");
         let child = self
@@ -78,11 +78,11 @@ impl Up {
         self.running = Some(child);
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("up.log")).unwrap_or_default()
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.running.take() {
             child.kill().expect("up is ours");
             child.wait().expect("up was killed");
@@ -105,11 +105,11 @@ impl Up {
         serde_json::from_slice(&fs::read(self.data().join("state.json")).ok()?).ok()
     }
 
-    fn status(&self, pointer: &str) -> Option<Value> {
+    pub(crate) fn status(&self, pointer: &str) -> Option<Value> {
         self.state()?["status"].pointer(pointer).cloned()
     }
 
-    fn wait_voters(&self, voters: u32) {
+    pub(crate) fn wait_voters(&self, voters: u32) {
         wait_for(
             &format!("{voters} voters, all ready; the log of up:\n{}", self.log()),
             || {
@@ -122,7 +122,7 @@ impl Up {
         );
     }
 
-    fn port(&self, slot: u16) -> u16 {
+    pub(crate) fn port(&self, slot: u16) -> u16 {
         self.base + 10 * slot
     }
 }
@@ -142,7 +142,7 @@ impl Drop for Up {
 }
 
 /// The processes that run on data directories below this one.
-fn members_of(data: &Path) -> Vec<u32> {
+pub(crate) fn members_of(data: &Path) -> Vec<u32> {
     let Ok(data) = data.canonicalize() else {
         return Vec::new();
     };

@@ -74,7 +74,7 @@ fn an_old_copy_of_a_directory_never_votes_again() {
     cluster.spawn(2);
     wait_for("the old copy to be refused", || {
         let log = cluster.log(2);
-        log.contains("incarnation") && log.contains("refused")
+        log.contains("this data directory is refused")
     });
     // The two others are a quorum without it; it alone with one of them must not become one.
     let before = writers.acknowledged();
@@ -101,7 +101,7 @@ fn a_wiped_directory_does_not_rejoin_under_its_old_name() {
     cluster.spawn(2);
     wait_for("the wiped member to be refused", || {
         let log = cluster.log(2);
-        log.contains("refused") || log.contains("lost")
+        log.contains("this data directory is refused")
     });
     cluster.kill(1);
     wait_for("m0 alone to be without a quorum", || {
@@ -111,4 +111,57 @@ fn a_wiped_directory_does_not_rejoin_under_its_old_name() {
     cluster.wait_ready(&[0, 1]);
     let acknowledged = writers.stop();
     judge(&acknowledged, &ports[..2], 2);
+}
+
+#[test]
+fn a_removed_member_stays_out_when_it_comes_back_with_its_old_data() {
+    let mut cluster = Cluster::start();
+    let ports = [cluster.port(0), cluster.port(1)];
+    let writers = Writers::start(&ports);
+    cluster.kill(2);
+    remove_member(
+        ports[0],
+        &format!("http://127.0.0.1:{}", cluster.port(2) + 1),
+    );
+    cluster.spawn(2);
+    wait_for("the removed member to know", || {
+        cluster.log(2).contains("stays out")
+    });
+    // Also when it starts once more.
+    cluster.kill(2);
+    cluster.spawn(2);
+    let gone = cluster.port(2);
+    wait_for("it to say so", || {
+        http(gone, "GET", "/readyz", "")
+            .is_ok_and(|(status, body)| status == 503 && body.contains("removed"))
+    });
+    let before = writers.acknowledged();
+    wait_for("writes to go on", || writers.acknowledged() > before + 20);
+    let acknowledged = writers.stop();
+    judge(&acknowledged, &ports, 2);
+}
+
+/// Removes the member that is reached at a peer URL, once the others have published their names.
+fn remove_member(port: u16, peer_url: &str) {
+    use quorate_api::etcdserverpb::{
+        MemberListRequest, MemberRemoveRequest, cluster_client::ClusterClient,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.expect("a runtime");
+    let mut client = runtime
+        .block_on(ClusterClient::connect(format!("http://127.0.0.1:{port}")))
+        .expect("the member serves");
+    let list = MemberListRequest { linearizable: true };
+    let list = runtime.block_on(client.member_list(list)).expect("a list");
+    let listed = list.into_inner().members;
+    let found = |member: &&quorate_api::etcdserverpb::Member| {
+        member.peer_urls.iter().any(|url| url == peer_url)
+    };
+    let id = listed.iter().find(found).expect("the member is listed").id;
+    wait_for("the removal to be taken", || {
+        let request = MemberRemoveRequest { id };
+        runtime.block_on(client.member_remove(request)).is_ok()
+    });
 }

@@ -34,16 +34,16 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 /// The first port of a block of 100 that nobody listens on.
 pub fn free_ports() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    for _ in 0..300 {
+    for _ in 0..100 {
         let block = NEXT.fetch_add(1, Ordering::Relaxed);
         let spread = u16::try_from(std::process::id() % 97).expect("less than 97");
-        let base = 20_000 + (spread * 3 + block) % 250 * 100;
+        let base = 20_000 + (spread * 3 + block) % 100 * 100;
         let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if (0..40).all(|offset| free(base + offset)) {
+        if (0..50).all(|offset| free(base + offset)) {
             return base;
         }
     }
-    panic!("no block of free ports between 20000 and 45000");
+    panic!("no block of free ports between 20000 and 30000");
 }
 
 /// A static cluster of three; its processes end with the value.

@@ -4,5 +4,6 @@
 mod directories;
 pub mod harness;
 mod kill;
+mod scale;
 mod short_form;
 mod writers;

@@ -1,7 +1,7 @@
 //! Three lines, one per terminal, in any order: a cluster.
 
 use super::harness::{free_ports, http, json, spawn_node, wait_for};
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 
 struct Nodes(Vec<Child>);
 
@@ -66,4 +66,67 @@ fn three_short_lines_form_one_cluster_and_resume_it() {
             );
         }
     }
+}
+
+/// Tools that start an etcd can start Quorate: a link of that name takes etcd's flags.
+#[test]
+fn called_as_etcd_with_etcds_flags_three_members_form_a_cluster() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let etcd = dir.path().join("etcd");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_quorate"), &etcd).expect("a link");
+    let base = free_ports();
+    let url = |port: u16| format!("http://127.0.0.1:{port}");
+    let initial: Vec<String> = (0..3)
+        .map(|n| format!("infra{n}={}", url(base + 10 * n + 1)))
+        .collect();
+    let mut nodes = Nodes(Vec::new());
+    for n in 0..3 {
+        let (client, peer) = (url(base + 10 * n), url(base + 10 * n + 1));
+        let log = std::fs::File::create(dir.path().join(format!("infra{n}.log"))).expect("a log");
+        let child = Command::new(&etcd)
+            .args(["--name", &format!("infra{n}")])
+            .arg("--data-dir")
+            .arg(dir.path().join(format!("infra{n}.etcd")))
+            .args([
+                "--listen-client-urls",
+                &client,
+                "--advertise-client-urls",
+                &client,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer,
+                "--initial-advertise-peer-urls",
+                &peer,
+            ])
+            .args([
+                "--initial-cluster",
+                &initial.join(","),
+                "--initial-cluster-state",
+                "new",
+            ])
+            .args(["--initial-cluster-token", "tkn", "--heartbeat-interval=100"])
+            .args(["--election-timeout=1000", "--snapshot-count=10000"])
+            .args([
+                "--quota-backend-bytes=8589934592",
+                "--logger=zap",
+                "--log-level=info",
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the link starts");
+        nodes.0.push(child);
+    }
+    for n in 0..3 {
+        wait_for(&format!("infra{n} to be healthy"), || {
+            http(base + 10 * n, "GET", "/health", "").is_ok_and(|(code, _)| code == 200)
+        });
+    }
+    let (status, _) =
+        http(base, "PUT", "/key/greeting", "{\"value\":\"hello\"}").expect("an answer");
+    assert_eq!(status, 200);
+    let (status, reply) = json(base + 20, "GET", "/key/greeting", "").expect("an answer");
+    assert_eq!((status, reply["value"].as_str()), (200, Some("hello")));
 }

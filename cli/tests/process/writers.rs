@@ -6,8 +6,10 @@
 use super::harness::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// One write that was acknowledged: the revision the server named.
 type Acknowledged = BTreeMap<String, u64>;
@@ -16,7 +18,30 @@ type Acknowledged = BTreeMap<String, u64>;
 pub struct Writers {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicUsize>,
+    gap: Arc<Mutex<Gap>>,
     threads: Vec<JoinHandle<Acknowledged>>,
+}
+
+/// The time between two acknowledgements, whoever got them.
+struct Gap {
+    last: Instant,
+    longest: Duration,
+}
+
+impl Gap {
+    fn end(&mut self) {
+        let now = now();
+        self.longest = self.longest.max(now - self.last);
+        self.last = now;
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the clients' own time is measured"
+)]
+fn now() -> Instant {
+    Instant::now()
 }
 
 impl Writers {
@@ -24,17 +49,22 @@ impl Writers {
     pub fn start(ports: &[u16]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::new(AtomicUsize::new(0));
+        let last = now();
+        let longest = Duration::ZERO;
+        let gap = Arc::new(Mutex::new(Gap { last, longest }));
         let threads = ports
             .iter()
             .enumerate()
             .map(|(writer, port)| {
-                let (stop, count, port) = (stop.clone(), acknowledged.clone(), *port);
-                std::thread::spawn(move || write(writer, port, &stop, &count))
+                let (stop, count, gap) = (stop.clone(), acknowledged.clone(), gap.clone());
+                let port = *port;
+                std::thread::spawn(move || write(writer, port, &stop, &count, &gap))
             })
             .collect();
         Self {
             stop,
             acknowledged,
+            gap,
             threads,
         }
     }
@@ -42,6 +72,13 @@ impl Writers {
     /// How many writes have been acknowledged so far, by all writers.
     pub fn acknowledged(&self) -> usize {
         self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// The longest time without an acknowledgement since the last call.
+    pub fn longest_gap(&self) -> Duration {
+        let mut gap = self.gap.lock().expect("writers do not panic");
+        gap.end();
+        std::mem::take(&mut gap.longest)
     }
 
     /// Stops the writers; everything that was acknowledged, by key.
@@ -55,7 +92,13 @@ impl Writers {
     }
 }
 
-fn write(writer: usize, port: u16, stop: &AtomicBool, count: &AtomicUsize) -> Acknowledged {
+fn write(
+    writer: usize,
+    port: u16,
+    stop: &AtomicBool,
+    count: &AtomicUsize,
+    gap: &Mutex<Gap>,
+) -> Acknowledged {
     let mut acknowledged = BTreeMap::new();
     for number in 0.. {
         if stop.load(Ordering::Relaxed) {
@@ -71,6 +114,7 @@ fn write(writer: usize, port: u16, stop: &AtomicBool, count: &AtomicUsize) -> Ac
                     .expect("a put names its revision");
                 acknowledged.insert(key, revision);
                 count.fetch_add(1, Ordering::Relaxed);
+                gap.lock().expect("writers do not panic").end();
             }
             Ok(_) | Err(_) => std::thread::sleep(std::time::Duration::from_millis(5)), // poll interval
         }
@@ -80,22 +124,22 @@ fn write(writer: usize, port: u16, stop: &AtomicBool, count: &AtomicUsize) -> Ac
 
 /// Everything stored under a prefix, through one member: key to (value, revision).
 pub fn stored(port: u16, prefix: &str) -> BTreeMap<String, (String, u64)> {
-    let (status, reply) = json(
-        port,
-        "GET",
-        &format!("/key?prefix={prefix}&limit=1000000"),
-        "",
-    )
-    .expect("a listing is answered");
-    assert_eq!(status, 200, "{reply}");
-    let rows = reply["keys"].as_array().expect("a list of keys");
-    rows.iter()
-        .map(|row| {
+    let mut all = BTreeMap::new();
+    let mut after = String::new();
+    loop {
+        let path = format!("/key?prefix={prefix}&limit=10000{after}");
+        let (status, reply) = json(port, "GET", &path, "").expect("a listing is answered");
+        assert_eq!(status, 200, "{reply}");
+        for row in reply["kvs"].as_array().expect("a list of keys") {
             let text = |field: &str| row[field].as_str().expect("text").to_owned();
             let revision = row["mod_revision"].as_u64().expect("a revision");
-            (text("key"), (text("value"), revision))
-        })
-        .collect()
+            after = format!("&after={}", text("key"));
+            all.insert(text("key"), (text("value"), revision));
+        }
+        if reply["more"] == false {
+            return all;
+        }
+    }
 }
 
 /// Nothing acknowledged is missing or changed, and revisions are contiguous from `first` on.

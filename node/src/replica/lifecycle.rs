@@ -49,6 +49,7 @@ pub(super) fn idle_status(dir: &DataDir) -> ReplicaStatus {
         phase: match identity {
             None => Phase::Unjoined,
             Some(identity) if identity.removed => Phase::Removed,
+            Some(identity) if identity.stale => Phase::Stale,
             Some(_) => Phase::Joined,
         },
         cluster_id: identity.map_or(0, |identity| identity.cluster_id),
@@ -115,11 +116,16 @@ impl Life {
                     },
                 },
                 Some(identity) if identity.removed => self.wait(RequestError::Removed)?,
+                Some(identity) if identity.stale => self.stay_out(identity)?,
                 Some(identity) => match self.run_member(identity)? {
                     Ended::Stopped => return Ok(()),
                     Ended::Removed => {
                         tracing::warn!("this member was removed from its cluster and stays out");
                         self.dir.mark_removed()?;
+                        continue;
+                    }
+                    Ended::Stale => {
+                        self.dir.mark_stale()?;
                         continue;
                     }
                     Ended::Failed(reason) => return Err(LifeError::Failed(reason)),
@@ -203,6 +209,20 @@ impl Life {
                 }
             }
         }
+    }
+
+    /// A peer has refused this directory (W7, C12): it may have voted or acknowledged what it has
+    /// forgotten, so nothing of it reaches a peer again. The process stays up and says so.
+    fn stay_out(&mut self, identity: Identity) -> Result<Idle, LifeError> {
+        tracing::error!(
+            member = %identity.member_id,
+            start = identity.incarnation,
+            "this data directory is refused: the other members know a later start of it, or \
+             another directory of this member, so it is an older copy or a new one under an old \
+             ID and never takes part again. Remove this member from the cluster and add a new one; \
+             start that with an empty data directory and --initial-cluster-state=existing"
+        );
+        self.wait(RequestError::Stale)
     }
 
     fn empty_view(&self) -> MembershipView {

@@ -13,7 +13,7 @@ use super::types::{ReplicaStatus, RequestError};
 use crate::env::Disk;
 use crate::metrics::Metrics;
 use crate::storage::revision_log::Options;
-use crate::transport::{Local, PeerMessage, Sent, Transport};
+use crate::transport::{HelloRefusal, Local, PeerMessage, Sent, Transport};
 use quorate_raft::{LogIndex, MemberId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -39,6 +39,8 @@ pub(super) enum Ended {
     Stopped,
     /// Removed from the cluster for good.
     Removed,
+    /// A peer knows a later life of this member, or another directory: it must not take part.
+    Stale,
     /// The process must stop; the text says why and what to do.
     Failed(String),
 }
@@ -232,6 +234,13 @@ impl Shell {
             }
             Input::SnapshotReceived(snapshot) => self.install(*snapshot)?,
             Input::Failed(reason) => return Err(Ended::Failed(reason)),
+            Input::PeerRefused {
+                by,
+                why: HelloRefusal::Stale,
+            } => {
+                tracing::error!(by = %MemberId(by), "a peer refused this member as stale");
+                return Err(Ended::Stale);
+            }
             Input::Stop { done } => self.begin_stop(done),
             Input::Propose { .. }
             | Input::Read { .. }
@@ -450,12 +459,13 @@ impl Shell {
     fn end(&mut self, ended: &Ended) {
         let error = match ended {
             Ended::Removed => RequestError::Removed,
-            Ended::Stopped | Ended::Failed(_) => RequestError::Stopped,
+            // What was accepted may have happened, also when this member turns out to be stale.
+            Ended::Stopped | Ended::Stale | Ended::Failed(_) => RequestError::Stopped,
         };
         self.core.fail_all(&error);
         self.compaction = None;
         self.transport.identify(None);
-        if matches!(ended, Ended::Stopped | Ended::Removed) {
+        if !matches!(ended, Ended::Failed(_)) {
             self.disk.stop();
         }
         if let Some(done) = self

@@ -10,6 +10,7 @@ use crate::storage::{PeerDecision, PeerLife, PeersSeen};
 use crate::transport::{FrameReader, HelloRefusal, PeerMessage, Sink};
 use parking_lot::Mutex;
 use quorate_raft::MemberId;
+use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ use std::sync::Arc;
 pub(super) struct PeerSink {
     shared: Arc<Shared>,
     seen: Mutex<PeersSeen>,
+    /// The last life of each peer that was refused: reported once, not at every attempt.
+    reported: Mutex<BTreeMap<u64, PeerLife>>,
     disk: Arc<dyn Disk>,
     /// Held while a snapshot arrives: one at a time.
     receiving: Mutex<()>,
@@ -27,6 +30,7 @@ impl PeerSink {
         Self {
             shared,
             seen: Mutex::new(seen),
+            reported: Mutex::default(),
             disk,
             receiving: Mutex::new(()),
         }
@@ -54,12 +58,15 @@ impl Sink for PeerSink {
         match self.seen.lock().introduce(MemberId(peer), life) {
             Ok(PeerDecision::Accept | PeerDecision::AcceptNew) => Ok(()),
             Ok(PeerDecision::Refuse(why)) => {
-                tracing::error!(
-                    peer = %MemberId(peer),
-                    %why,
-                    "refused a peer: its data directory is an older copy, a second one, or a new \
-                     one under an old ID; remove that member and add a new one"
-                );
+                // Only members of the cluster get here, so the map stays small.
+                if self.reported.lock().insert(peer, life) != Some(life) {
+                    tracing::error!(
+                        peer = %MemberId(peer),
+                        %why,
+                        "refused a peer: its data directory is an older copy, a second one, or a \
+                         new one under an old ID; remove that member and add a new one"
+                    );
+                }
                 Err(HelloRefusal::Stale)
             }
             Err(error) => {

@@ -46,9 +46,15 @@ pub enum RequestError {
     /// The node was a member and has been removed for good.
     #[error("this member was removed from its cluster")]
     Removed,
-    /// The log of this member is damaged and is being fetched from the others.
-    #[error("this member is repairing its log and serves no requests yet")]
+    /// The log of this member is damaged: it waits to be replaced.
+    #[error("the log of this member is damaged: remove the member and add a new one")]
     Repairing,
+    /// The data directory of this member has forgotten what the member promised.
+    #[error(
+        "the data directory of this member is an older copy, or a new one under an old ID: \
+         remove the member and add a new one with an empty directory"
+    )]
+    Stale,
 }
 
 impl RequestError {
@@ -66,7 +72,8 @@ impl RequestError {
             | Self::TooManyRequests
             | Self::TooLarge { .. }
             | Self::Unjoined
-            | Self::Repairing => false,
+            | Self::Repairing
+            | Self::Stale => false,
         }
     }
 }
@@ -149,6 +156,8 @@ pub enum Phase {
     Joined,
     /// A member whose log is damaged: receives, does not vote, serves no reads.
     Repairing,
+    /// A member whose directory is an older copy, or a new one under an old ID: stays out (W7).
+    Stale,
     /// Was a member; stays out for good.
     Removed,
     /// Stopping: transfers leadership and finishes what was accepted.
@@ -163,6 +172,7 @@ impl Phase {
             Self::Unjoined => "unjoined",
             Self::Joined => "joined",
             Self::Repairing => "repairing",
+            Self::Stale => "stale",
             Self::Removed => "removed",
             Self::Stopping => "stopping",
         }

@@ -155,7 +155,7 @@ impl Context {
     pub(super) fn check_phase(&self, replica: &ReplicaStatus) -> Result<(), Status> {
         match replica.phase {
             Phase::Joined | Phase::Stopping => Ok(()),
-            phase @ (Phase::Unjoined | Phase::Repairing | Phase::Removed) => {
+            phase @ (Phase::Unjoined | Phase::Repairing | Phase::Stale | Phase::Removed) => {
                 Err(phase_error(phase).into())
             }
         }
@@ -181,6 +181,7 @@ fn phase_error(phase: Phase) -> RequestError {
     match phase {
         Phase::Unjoined => RequestError::Unjoined,
         Phase::Repairing => RequestError::Repairing,
+        Phase::Stale => RequestError::Stale,
         Phase::Removed => RequestError::Removed,
         // A member without a state to read yet: it is still being restored.
         Phase::Joined => RequestError::NoLeader,

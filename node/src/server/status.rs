@@ -124,9 +124,10 @@ impl From<RequestError> for Status {
             RequestError::TooManyRequests => TOO_MANY_REQUESTS,
             RequestError::TooLarge { .. } => REQUEST_TOO_LARGE,
             RequestError::Stopped => STOPPED,
-            RequestError::Unjoined | RequestError::Removed | RequestError::Repairing => {
-                Self::new(Code::Unavailable, format!("quorate: {error}"))
-            }
+            RequestError::Unjoined
+            | RequestError::Removed
+            | RequestError::Repairing
+            | RequestError::Stale => Self::new(Code::Unavailable, format!("quorate: {error}")),
         }
     }
 }
@@ -224,6 +225,7 @@ DeadlineExceeded context deadline exceeded
             Status::from(RequestError::Unjoined),
             Status::from(RequestError::Removed),
             Status::from(RequestError::Repairing),
+            Status::from(RequestError::Stale),
             Status::from(AdminError::ChangePending),
         ];
         for status in TABLE.iter().chain(&texts) {

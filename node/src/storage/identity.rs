@@ -41,6 +41,9 @@ pub struct Identity {
     pub incarnation: u64,
     /// Whether the member has been removed from the cluster: it stays removed.
     pub removed: bool,
+    /// Whether a peer has seen a later or another life under this member ID: the directory has
+    /// forgotten what it promised, so it stays out (W7, C12).
+    pub stale: bool,
     /// Which life of the cluster: grows only when a lost quorum was recovered by hand.
     pub epoch: u64,
 }
@@ -74,6 +77,7 @@ pub(crate) struct MemberRecord {
     cluster_id: u64,
     member_id: MemberId,
     removed: bool,
+    stale: bool,
     epoch: u64,
 }
 
@@ -194,6 +198,7 @@ impl DataDir {
             cluster_id,
             member_id,
             removed: false,
+            stale: false,
             epoch,
         };
         if let Some(old) = self.record.member {
@@ -229,6 +234,26 @@ impl DataDir {
         };
         let member = Some(MemberRecord {
             removed: true,
+            ..member
+        });
+        self.save(IdentityRecord {
+            member,
+            ..self.record
+        })
+    }
+
+    /// Records that this directory must never take part again: a peer has seen a later life of the
+    /// member, or another directory. Durable on return. Without it the incarnation, which grows at
+    /// every start, would catch up with what the peers have seen.
+    ///
+    /// # Errors
+    /// [`Error::Io`] from the device.
+    pub fn mark_stale(&mut self) -> Result<(), Error> {
+        let Some(member) = self.record.member else {
+            return Ok(());
+        };
+        let member = Some(MemberRecord {
+            stale: true,
             ..member
         });
         self.save(IdentityRecord {
@@ -341,7 +366,8 @@ fn encode(record: &IdentityRecord) -> Vec<u8> {
         bytes.extend_from_slice(&member.cluster_id.to_le_bytes());
         bytes.extend_from_slice(&member.member_id.0.to_le_bytes());
         bytes.extend_from_slice(&member.epoch.to_le_bytes());
-        bytes.extend_from_slice(&u64::from(member.removed).to_le_bytes());
+        let marks = u64::from(member.removed) | u64::from(member.stale) << 1;
+        bytes.extend_from_slice(&marks.to_le_bytes());
     }
     bytes.resize(IDENTITY_BYTES - 4, 0);
     let crc = crc32c::crc32c(&bytes);
@@ -370,12 +396,18 @@ fn decode_fields(bytes: &[u8]) -> Result<IdentityRecord, super::codec::Malformed
     let directory_id = cursor.array()?;
     let incarnation = cursor.u64()?;
     let member = if is_member {
+        let cluster_uuid = cursor.array()?;
+        let cluster_id = cursor.u64()?;
+        let member_id = MemberId(cursor.u64()?);
+        let epoch = cursor.u64()?;
+        let marks = cursor.u64()?;
         Some(MemberRecord {
-            cluster_uuid: cursor.array()?,
-            cluster_id: cursor.u64()?,
-            member_id: MemberId(cursor.u64()?),
-            epoch: cursor.u64()?,
-            removed: cursor.u64()? == 1,
+            cluster_uuid,
+            cluster_id,
+            member_id,
+            removed: marks & 1 != 0,
+            stale: marks & 2 != 0,
+            epoch,
         })
     } else {
         None
@@ -399,6 +431,7 @@ impl IdentityRecord {
             directory_id: self.directory_id,
             incarnation: self.incarnation,
             removed: member.removed,
+            stale: member.stale,
             epoch: member.epoch,
         })
     }
@@ -444,6 +477,7 @@ mod tests {
             directory_id: id,
             incarnation: 2,
             removed: false,
+            stale: false,
             epoch: 1,
         };
         assert_eq!(opened, Opened::Member(identity));
@@ -462,6 +496,20 @@ mod tests {
         drop(dir);
         let (dir, _) = open(root.path()).unwrap();
         assert!(dir.identity().unwrap().removed);
+    }
+
+    #[test]
+    fn w7_a_stale_directory_stays_stale_however_often_it_is_started() {
+        let root = directory();
+        let (mut dir, _) = open(root.path()).unwrap();
+        dir.become_member([5; 16], 55, MemberId(1), 1).unwrap();
+        dir.mark_stale().unwrap();
+        drop(dir);
+        for _ in 0..3 {
+            let (dir, _) = open(root.path()).unwrap();
+            let identity = dir.identity().unwrap();
+            assert!(identity.stale && !identity.removed);
+        }
     }
 
     #[test]
@@ -525,6 +573,7 @@ mod tests {
             cluster_id: 2,
             member_id: MemberId(3),
             removed: false,
+            stale: true,
             epoch: 4,
         };
         let record = IdentityRecord {

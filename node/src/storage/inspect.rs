@@ -194,6 +194,7 @@ fn identity_report(copies: &Copies, member: Option<Identity>) -> IdentityReport 
             let state = match member {
                 None => "unjoined",
                 Some(member) if member.removed => "removed",
+                Some(member) if member.stale => "stale",
                 Some(_) => "member",
             };
             (state, *equal, Some(record))

@@ -193,7 +193,7 @@ pub fn connect_snapshot(
     let stream = sender::dial(urls).map_err(ConnectError::Io)?;
     let reply = sender::handshake(&stream, &local.hello(peer, Purpose::Snapshot))?;
     if reply.member != peer {
-        return Err(ConnectError::Refused(HelloRefusal::OtherMember));
+        return Err(ConnectError::RefusedHere(HelloRefusal::OtherMember));
     }
     Ok(stream)
 }

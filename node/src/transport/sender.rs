@@ -214,11 +214,11 @@ impl Link {
         let hello = self.local.hello(self.peer, Purpose::Messages);
         let reply = handshake(&stream, &hello)?;
         if reply.member != self.peer {
-            return Err(ConnectError::Refused(HelloRefusal::OtherMember));
+            return Err(ConnectError::RefusedHere(HelloRefusal::OtherMember));
         }
         self.sink
             .admit(self.peer, reply.life())
-            .map_err(ConnectError::Refused)?;
+            .map_err(ConnectError::RefusedHere)?;
         stream
             .set_write_timeout(Some(WRITE_TIMEOUT))
             .map_err(ConnectError::Io)?;
@@ -288,6 +288,9 @@ pub enum ConnectError {
     /// The peer said no.
     #[error("refused by the peer: {0:?}")]
     Refused(HelloRefusal),
+    /// We say no to the peer that answered.
+    #[error("the peer is refused: {0:?}")]
+    RefusedHere(HelloRefusal),
 }
 
 /// Dials the first address that answers.

@@ -279,6 +279,13 @@ impl TestCluster {
         running.map(|replica| replica.handle().status()).collect()
     }
 
+    /// Waits until a member is in a phase.
+    pub(super) fn await_phase(&self, slot: usize, phase: Phase) {
+        self.wait_for(&format!("member {slot} to be {}", phase.as_str()), || {
+            self.handle(slot).status().phase == phase
+        });
+    }
+
     /// Waits until somebody leads and everybody who runs as a member agrees; returns the slot.
     pub(super) fn await_leader(&self) -> usize {
         let leader = || {

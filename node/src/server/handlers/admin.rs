@@ -287,10 +287,13 @@ fn identity(context: &Context) -> pb::IdentityResponse {
         Phase::Joined | Phase::Stopping => pb::State::Joined,
         Phase::Removed => pb::State::Removed,
         Phase::Repairing => pb::State::Repairing,
+        Phase::Stale => pb::State::Refusing,
     };
     let detail = match replica.phase {
-        Phase::Stopping => "stopping",
-        Phase::Unjoined | Phase::Joined | Phase::Removed | Phase::Repairing => "",
+        Phase::Stopping => "stopping".to_owned(),
+        Phase::Repairing => RequestError::Repairing.to_string(),
+        Phase::Stale => RequestError::Stale.to_string(),
+        Phase::Unjoined | Phase::Joined | Phase::Removed => String::new(),
     };
     pb::IdentityResponse {
         state: state.into(),
@@ -304,7 +307,7 @@ fn identity(context: &Context) -> pb::IdentityResponse {
         pid: std::process::id(),
         cluster_id: replica.cluster_id,
         name: context.config.name.clone(),
-        detail: detail.to_owned(),
+        detail,
     }
 }
 
