@@ -43,7 +43,7 @@ impl Cluster {
             dir: dir.to_path_buf(),
         };
         for slot in 0..3 {
-            let child = cluster.spawn(slot)?;
+            let child = cluster.spawn(slot, &cluster.first_members(), "new")?;
             cluster.members.push(child);
         }
         cluster.wait_healthy()?;
@@ -52,10 +52,13 @@ impl Cluster {
 
     /// Client addresses, comma-separated, as every client tool takes them.
     pub fn endpoints(&self) -> String {
-        let all: Vec<String> = (0..3)
-            .map(|slot| format!("127.0.0.1:{}", self.client_port(slot)))
-            .collect();
+        let all: Vec<String> = (0..3).map(|slot| self.endpoint(slot)).collect();
         all.join(",")
+    }
+
+    /// The client address of a member.
+    pub fn endpoint(&self, slot: u16) -> String {
+        format!("127.0.0.1:{}", self.client_port(slot))
     }
 
     /// The client port of a member.
@@ -91,31 +94,37 @@ impl Cluster {
 
     /// Kills one member, starts it again, and returns the seconds until it is healthy.
     pub fn restart(&mut self, slot: usize) -> Result<f64> {
-        self.members[slot].kill()?;
-        self.members[slot].wait()?;
+        self.kill(u16::try_from(slot)?)?;
         #[expect(clippy::disallowed_methods, reason = "a measurement")]
         let start = Instant::now();
-        self.members[slot] = self.spawn(u16::try_from(slot)?)?;
+        self.members[slot] = self.spawn(u16::try_from(slot)?, &self.first_members(), "new")?;
         self.wait_healthy()?;
         Ok(start.elapsed().as_secs_f64())
     }
 
-    /// Starts the fourth member, `m3`, which must have been added to the membership before.
-    pub fn start_fourth(&mut self) -> Result<()> {
-        let child = self.spawn(3)?;
+    /// Kills one member, as a power button would.
+    pub fn kill(&mut self, slot: u16) -> Result<()> {
+        let member = &mut self.members[usize::from(slot)];
+        member.kill()?;
+        member.wait()?;
+        Ok(())
+    }
+
+    /// Starts the fourth member, `m3`, which must have been added to the membership before:
+    /// `initial_cluster` is all of it.
+    pub fn start_fourth(&mut self, initial_cluster: &str) -> Result<()> {
+        let child = self.spawn(3, initial_cluster, "existing")?;
         self.members.push(child);
         Ok(())
     }
 
-    fn spawn(&self, slot: u16) -> Result<Child> {
-        let (size, state) = if slot < 3 {
-            (3, "new")
-        } else {
-            (slot + 1, "existing")
-        };
-        let cluster: Vec<String> = (0..size)
-            .map(|n| format!("m{n}=http://127.0.0.1:{}", self.client_port(n) + 1))
-            .collect();
+    /// The first three members, as `--initial-cluster` takes them.
+    fn first_members(&self) -> String {
+        let url = |n| format!("m{n}=http://127.0.0.1:{}", self.client_port(n) + 1);
+        (0..3).map(url).collect::<Vec<_>>().join(",")
+    }
+
+    fn spawn(&self, slot: u16, initial_cluster: &str, state: &str) -> Result<Child> {
         let client = format!("http://127.0.0.1:{}", self.client_port(slot));
         let peer = format!("http://127.0.0.1:{}", self.client_port(slot) + 1);
         let log = std::fs::OpenOptions::new()
@@ -143,7 +152,7 @@ impl Cluster {
             ])
             .args([
                 "--initial-cluster",
-                &cluster.join(","),
+                initial_cluster,
                 "--initial-cluster-state",
                 state,
             ])
@@ -223,17 +232,26 @@ fn cpu_seconds(pid: u32) -> Result<f64> {
     Ok(ticks as f64 / 100.0)
 }
 
-/// The optimised `quorate` binary, built now if it is not up to date.
+/// The optimised `quorate` binary, built now if it is not up to date; or the one that `QUORATE_BIN`
+/// names, as it is.
 pub fn quorate() -> Result<Server> {
+    let program = match std::env::var_os("QUORATE_BIN") {
+        Some(program) => PathBuf::from(program),
+        None => build()?,
+    };
+    Ok(Server {
+        name: "quorate",
+        program,
+        first: &["node"],
+    })
+}
+
+fn build() -> Result<PathBuf> {
     shell::run(
         "cargo",
         &["build", "--release", "--locked", "--package", "quorate"],
     )?;
     let target = std::env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| shell::root().join("target"), PathBuf::from);
-    Ok(Server {
-        name: "quorate",
-        program: target.join("release/quorate"),
-        first: &["node"],
-    })
+    Ok(target.join("release/quorate"))
 }

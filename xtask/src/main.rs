@@ -48,7 +48,11 @@ enum Command {
         args: Vec<String>,
     },
     /// Compares etcdctl's output on Quorate with its output on real etcd (needs Go).
-    Compat,
+    Compat {
+        /// Only the scripts whose name contains this.
+        #[arg(default_value = "")]
+        script: String,
+    },
     /// Measures Quorate against real etcd in the same run (needs Go).
     Bench(bench::Options),
     /// The long runs: all seeds, all planted bugs, many rounds of kill and heal.
@@ -70,7 +74,7 @@ fn main() -> ExitCode {
                 checks::simulate(&args)
             }
         }
-        Command::Compat => compat::run(),
+        Command::Compat { script } => compat::run(&script),
         Command::Bench(options) => bench::run(&options),
         Command::Nightly => nightly::run(),
     };

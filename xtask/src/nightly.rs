@@ -8,7 +8,7 @@ use clap::Parser;
 pub fn run() -> Result<()> {
     checks::simulate(&["--seeds", "50000"])?;
     checks::simulate_planted(&["--planted", "all", "--seeds", "20000"])?;
-    compat::run()?;
+    compat::run("")?;
     let args = [
         "test",
         "--release",

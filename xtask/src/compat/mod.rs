@@ -1,0 +1,96 @@
+//! `cargo xtask compat`: unchanged etcdctl against real etcd and against Quorate, the same script,
+//! the same ports, every byte of output and the exit code compared.
+//!
+//! The scripts are `xtask/compat/*.txt`; `script` documents how they are written, `mask` what may
+//! differ. `QUORATE_BIN` names a binary to compare instead of building one.
+
+mod mask;
+mod player;
+mod script;
+
+use crate::cluster::{Cluster, Server};
+use crate::{cluster, shell, tools};
+use anyhow::{Context, Result, bail};
+use player::Player;
+use script::Step;
+use std::path::Path;
+use std::time::Duration;
+
+/// The ports of both clusters, one after the other: three members and the one that joins.
+const BASE_PORT: u16 = 26790;
+/// Connections between members count in etcd's rules for changes when they are 5 s old.
+const SETTLE: Duration = Duration::from_secs(6);
+
+/// One command of a script and what it printed.
+struct Exchange {
+    line: String,
+    printed: String,
+}
+
+/// Runs every script whose name contains `filter` against both servers and prints the differences.
+pub fn run(filter: &str) -> Result<()> {
+    let tools = tools::etcd_tools()?;
+    let quorate = cluster::quorate()?;
+    let etcd = Server {
+        name: "etcd",
+        program: tools.etcd.clone(),
+        first: &[],
+    };
+    let dir = std::env::temp_dir().join(format!("quorate-compat-{}", std::process::id()));
+    let (mut commands, mut different) = (0, 0);
+    for path in shell::files("xtask/compat", ".txt")? {
+        let name = shell::shown(&path);
+        if !name.contains(filter) {
+            continue;
+        }
+        let script = script::parse(&shell::read(&path)?).with_context(|| name.clone())?;
+        let play = |server: &Server| {
+            play(server, &tools.etcdctl, &script, &dir)
+                .with_context(|| format!("{name} on {}", server.name))
+        };
+        let (theirs, ours) = (play(&etcd)?, play(&quorate)?);
+        for (theirs, ours) in theirs.iter().zip(&ours) {
+            commands += 1;
+            if theirs.printed != ours.printed {
+                different += 1;
+                let (line, theirs, ours) = (&theirs.line, &theirs.printed, &ours.printed);
+                println!("{name}: etcdctl {line}\n--- etcd\n{theirs}--- quorate\n{ours}");
+            }
+        }
+    }
+    let _ = std::fs::remove_dir_all(&dir);
+    let version = tools::ETCD_VERSION;
+    println!("compat: {commands} commands, {different} differences from etcd {version}");
+    if different > 0 {
+        bail!("{different} commands print something else than etcd does");
+    }
+    if commands == 0 {
+        bail!("no script in xtask/compat has {filter:?} in its name");
+    }
+    Ok(())
+}
+
+/// Plays a script on a fresh cluster.
+fn play(server: &Server, etcdctl: &Path, script: &[Step], dir: &Path) -> Result<Vec<Exchange>> {
+    let mut cluster = Cluster::start(server, &dir.join(server.name), BASE_PORT)?;
+    let all: Vec<String> = (0..3).map(|slot| cluster.endpoint(slot)).collect();
+    let mut player = Player::new(etcdctl, &all)?;
+    let mut exchanges = Vec::new();
+    for step in script {
+        match step {
+            Step::Run(command) => exchanges.push(Exchange {
+                line: command.line.clone(),
+                printed: player.run(command)?,
+            }),
+            Step::Endpoint(slot) => player.endpoints = cluster.endpoint(*slot),
+            Step::All => player.endpoints = all.join(","),
+            Step::Start => {
+                cluster.start_fourth(&player.initial_cluster("m3")?)?;
+                player.wait_started("m3")?;
+            }
+            Step::Kill(slot) => cluster.kill(*slot)?,
+            Step::Settle => std::thread::sleep(SETTLE),
+        }
+    }
+    Ok(exchanges)
+}
