@@ -82,12 +82,14 @@ impl Core {
         let (id, learner) = (MemberId(member.id), member.learner);
         let op = MemberOp::Add(member);
         self.check_expected(expected)?;
+        // In etcd's order: the health of the cluster comes first, because the rest is decided by
+        // what is applied.
+        self.check_strict(expected, Strict::Add { learner })?;
         self.check_members(&op)?;
         let learners = self.members.iter().filter(|member| member.learner).count();
         if learner && learners >= self.config.max_learners {
             return Err(Held::Refused(CallRefusal::TooManyLearners));
         }
-        self.check_strict(expected, Strict::Add { learner })?;
         let change = if learner {
             Change::AddLearner(id)
         } else {
@@ -100,15 +102,19 @@ impl Core {
     fn start_promote(&mut self, id: u64, expected: Option<u64>) -> Result<Step, Held> {
         let op = MemberOp::Promote { id };
         self.check_expected(expected)?;
-        self.check_members(&op)?;
-        self.check_strict(expected, Strict::Promote)?;
-        // In a short log nobody is far behind: a learner that was never there is told from one that
-        // has everything by its first acknowledgement.
+        if !self.store().reader().members().members.contains_key(&id) {
+            return Err(Held::Refused(CallRefusal::MemberNotFound));
+        }
+        // In etcd's order: whether the member keeps up comes before whether it is a learner. In a
+        // short log nobody is far behind: a learner that was never there is told from one that has
+        // everything by its first acknowledgement.
         let status = self.raft.status();
         let there = |peer: &PeerStatus| peer.id.0 == id && peer.matched > LogIndex(0);
-        if !status.peers.iter().any(there) {
+        if id != self.id() && !status.peers.iter().any(there) {
             return Err(Held::Refused(CallRefusal::LearnerNotReady));
         }
+        self.check_strict(expected, Strict::Promote)?;
+        self.check_members(&op)?;
         let change = Change::AddVoter(MemberId(id));
         self.propose_change(change, expected, Some(op))
             .map(|()| Step::Finish)
@@ -281,8 +287,11 @@ impl Core {
         }
         let unhealthy = match change {
             Strict::Add { .. } => voters.len() > 1 && connected < quorum(voters.len() + 1),
+            // Who is not connected at all is no part of the quorum that answers. A connection too
+            // young to count is one: that member may be the one the others need.
             Strict::RemoveVoter(id) => {
-                self.is_connected(id) && connected - 1 < 1 + (voters.len() - 1) / 2
+                (id == self.id() || self.connected.contains_key(&id))
+                    && connected.saturating_sub(1) < 1 + (voters.len() - 1) / 2
             }
             Strict::Promote => false,
         };

@@ -460,6 +460,32 @@ fn a_follower_takes_membership_calls_and_a_leader_may_remove_itself() {
 }
 
 #[test]
+fn etcds_rules_refuse_to_remove_a_voter_while_connections_are_young() {
+    let cluster = TestCluster::of_static(3);
+    let leader = cluster.await_leader();
+    let voter = cluster.id((leader + 1) % 3);
+    cluster.wait_for("every member to publish its name", || {
+        let members = cluster.handle(leader).status().members.clone();
+        members.iter().all(|member| !member.name.is_empty())
+    });
+    let removed = cluster.block_on(cluster.handle(leader).member_remove(voter, None));
+    assert_eq!(removed.unwrap_err(), AdminError::Unhealthy);
+    let twice = MemberAdd {
+        id: None,
+        peer_urls: cluster.peer_urls(0),
+        learner: false,
+        expected: None,
+    };
+    let added = cluster.block_on(cluster.handle(leader).member_add(twice));
+    assert_eq!(
+        added.unwrap_err(),
+        AdminError::Unhealthy,
+        "health comes before what is wrong with the URLs"
+    );
+    assert_eq!(cluster.membership(leader).members.len(), 3);
+}
+
+#[test]
 fn a_member_added_with_etcds_rules_starts_as_existing_and_finds_its_identity() {
     let mut cluster = TestCluster::with_late_joiner(3);
     let leader = cluster.await_leader();
