@@ -1,23 +1,8 @@
 //! Data directories that are wiped, swapped, rolled back or in use: never a vote from them.
 
-use super::harness::{Cluster, http, spawn_node, wait_for};
+use super::harness::{Cluster, copy, http, spawn_node, wait_for};
 use super::writers::{Writers, judge};
 use std::fs;
-
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    fs::create_dir_all(to).expect("a folder");
-    let mode = fs::metadata(from).expect("it exists").permissions();
-    fs::set_permissions(to, mode).expect("our folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a type").is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).expect("a file");
-        }
-    }
-}
 
 #[test]
 fn a_second_process_on_a_directory_is_refused_and_told_who_holds_it() {

@@ -1,5 +1,6 @@
 //! Members as child processes, and the little HTTP that the tests speak to them.
 
+use std::fs;
 use std::io::{Error, ErrorKind, Read, Result, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -157,6 +158,29 @@ impl Drop for Cluster {
             self.kill(slot);
         }
     }
+}
+
+/// Copies a directory with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    let mode = fs::metadata(from).expect("it exists").permissions();
+    fs::set_permissions(to, mode).expect("our folder");
+    for entry in fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("a file");
+        }
+    }
+}
+
+/// Waits until the member on this port answers linearizable reads.
+pub fn wait_serving(port: u16) {
+    wait_for("a member to be ready", || {
+        http(port, "GET", "/readyz", "").is_ok_and(|(status, _)| status == 200)
+    });
 }
 
 /// Starts `quorate node` with these flags; what it logs is appended to a file.

@@ -4,6 +4,7 @@
 mod directories;
 pub mod harness;
 mod kill;
+mod replace;
 mod scale;
 mod short_form;
 mod writers;

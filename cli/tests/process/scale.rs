@@ -16,7 +16,7 @@ use std::time::Duration;
 const SLOTS: u16 = 5;
 
 /// The membership by a linearizable read through one member; `None` when it does not answer.
-async fn members(port: u16) -> Option<Vec<Member>> {
+pub async fn members(port: u16) -> Option<Vec<Member>> {
     let address = format!("http://127.0.0.1:{port}");
     let mut client = ClusterClient::connect(address).await.ok()?;
     let request = MemberListRequest { linearizable: true };
