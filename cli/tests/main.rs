@@ -1,5 +1,6 @@
 //! The command line as its users meet it: the real binary, its messages and its exit codes.
 
+mod agreement;
 mod guard;
 mod mistakes;
 mod process;
