@@ -173,3 +173,31 @@ fn up_killed_at_random_moments_of_scaling_resumes_and_converges() {
     );
     judge(&acknowledged, &ports(&up, 3), 2);
 }
+
+#[test]
+fn up_killed_at_random_moments_of_its_first_start_forms_one_cluster() {
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    let mut moments = Moments(seed << 20 | 3);
+    for round in 0..rounds() {
+        let mut up = Up::new(3);
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..4 {
+            up.start();
+            // Not a wait for anything: the moment is the point.
+            std::thread::sleep(Duration::from_millis(moments.below(400)));
+            up.kill();
+            let uuid = up.status("/clusterUUID");
+            seen.extend(uuid.as_ref().and_then(Value::as_str).map(str::to_owned));
+        }
+        up.start();
+        up.wait_voters(3);
+        seen.extend(uuid(&up).as_str().map(str::to_owned));
+        assert_eq!(
+            seen.len(),
+            1,
+            "round {round}: more than one cluster: {seen:?}"
+        );
+        assert_no_ghost(&up, 3);
+    }
+}
