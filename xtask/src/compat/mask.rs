@@ -178,7 +178,7 @@ pub fn ids(text: &str) -> String {
     masked
 }
 
-/// Sorts what an ID puts in order: members in JSON, rows of a list, the list to start a member with.
+/// Sorts what an ID puts in order: members in JSON, rows of a list, the initial cluster.
 fn in_order(text: &str) -> String {
     let Some((body, exit)) = text.rsplit_once("exit ") else {
         return text.to_owned();

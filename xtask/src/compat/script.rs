@@ -1,8 +1,8 @@
 //! How a script of commands is written, and its parser.
 //!
 //! A line is a command line for etcdctl. Words are split at spaces; `'…'` keeps them together and
-//! understands `\n`, `\t`, `\\`, `\xNN`. A line that starts with `<` is a line of standard input for
-//! the command before it; `<'…'` gives bytes without a line end, and `<*N x` gives N times x.
+//! understands `\n`, `\t`, `\\`, `\xNN`. A line that starts with `<` is a line of standard input
+//! for the command before it; `<'…'` gives bytes without a line end, and `<*N x` gives N times x.
 //! `#` begins a comment.
 //!
 //! Commands go to the first member; after `@endpoint N` to member N, after `@all` to all of them.
