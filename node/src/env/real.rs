@@ -163,11 +163,10 @@ impl Disk for RealDisk {
     }
 
     fn create_dir(&self, path: &str) -> io::Result<()> {
-        // Parents are created for the root only: below it, a missing parent is a mistake.
-        let result = DirBuilder::new()
-            .mode(DIR_MODE)
-            .recursive(path.is_empty())
-            .create(self.path(path));
+        if path.is_empty() {
+            return create_with_parents(&self.root);
+        }
+        let result = DirBuilder::new().mode(DIR_MODE).create(self.path(path));
         match result {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
@@ -207,6 +206,25 @@ impl Disk for RealDisk {
     fn display(&self, path: &str) -> String {
         self.path(path).display().to_string()
     }
+}
+
+/// Creates a directory and the parents it lacks, and makes their names durable: what is written
+/// into it later must not vanish with it. Below it the caller does so, by [`Disk::sync_dir`].
+fn create_with_parents(dir: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = dir
+        .ancestors()
+        .take_while(|ancestor| !ancestor.as_os_str().is_empty() && !ancestor.exists())
+        .collect();
+    let mut builder = DirBuilder::new();
+    builder.mode(DIR_MODE).recursive(true).create(dir)?;
+    for created in missing {
+        let parent = match created.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            Some(_) | None => Path::new("."),
+        };
+        std::fs::File::open(parent)?.sync_all()?;
+    }
+    Ok(())
 }
 
 struct RealFile {

@@ -4,6 +4,7 @@
 //! turn, and carries out the effects. The order of effects is that of `Output`: what is to be
 //! persisted first, then messages, then applying. Must not know: threads, sockets, files, clocks.
 
+use super::ids;
 use super::input::{AdminCall, Input};
 use super::members::Calls;
 use super::pending::{PROPOSALS_MAX, Proposals, READS_MAX, Reads, Waiter};
@@ -68,6 +69,15 @@ pub(super) struct Retained {
     pub(super) bytes: usize,
 }
 
+/// A proposal that a follower has handed to us.
+pub(super) struct Forwarded {
+    from: u64,
+    /// The follower counts on it: in no other term is this proposed.
+    term: Term,
+    counter: u64,
+    command: Arc<[u8]>,
+}
+
 /// What happened since the driver last looked, for metrics.
 #[derive(Default)]
 pub(super) struct Counts {
@@ -96,14 +106,16 @@ pub(super) struct Core {
     /// Every persist up to here is durable.
     pub(super) durable_persist: PersistId,
     pub(super) proposals: Proposals,
-    /// Proposals of followers, to go into the next append.
-    pub(super) forwarded: Vec<(u64, u64, Arc<[u8]>)>,
+    /// Proposals of followers, to go into the next append of their term.
+    pub(super) forwarded: Vec<Forwarded>,
     pub(super) reads: Reads,
     pub(super) calls: Calls,
     pub(super) retained: Retained,
     pub(super) counts: Counts,
     pub(super) applied_term: Term,
     pub(super) trimmed: LogIndex,
+    /// The state may be durable up to here.
+    allowed: LogIndex,
     pub(super) released: LogIndex,
     pub(super) members: Arc<[Member]>,
     pub(super) connected: BTreeMap<u64, u64>,
@@ -128,8 +140,10 @@ impl Core {
     pub(super) fn new(config: CoreConfig, raft: Node, store: kv::Store) -> Self {
         let members: Arc<[Member]> = store.reader().members().list().into();
         let applied = store.applied();
-        // Names of reads are never used twice, in any life of this member.
-        let reads = Reads::new(config.incarnation << 32);
+        // Names of reads, calls and proposals are never used twice, in any life of this member:
+        // what was said to an earlier life answers nobody.
+        let first = ids::first_counter(config.incarnation);
+        let reads = Reads::new(first);
         let mut core = Self {
             config,
             raft,
@@ -145,11 +159,12 @@ impl Core {
             proposals: Proposals::default(),
             forwarded: Vec::new(),
             reads,
-            calls: Calls::default(),
+            calls: Calls::new(first),
             retained: Retained::default(),
             counts: Counts::default(),
             applied_term: applied.term,
             trimmed: LogIndex(0),
+            allowed: LogIndex(0),
             released: LogIndex(0),
             members,
             connected: BTreeMap::new(),
@@ -158,7 +173,7 @@ impl Core {
             leader_since_ms: 0,
             removed: false,
             stopping: false,
-            next_own: OWN_COUNTERS,
+            next_own: OWN_COUNTERS | first,
             own: None,
         };
         // Entries that were applied in an earlier life are kept like others.
@@ -256,9 +271,13 @@ impl Core {
             PeerMessage::Raft(envelope) => self.raft.step(envelope, &mut self.out),
             PeerMessage::Forward { term, commands } => {
                 if self.leads() && self.raft.term() == term && !self.is_overloaded() {
-                    let commands = commands.into_iter();
-                    self.forwarded
-                        .extend(commands.map(|(counter, command)| (from, counter, command)));
+                    let forwarded = |(counter, command)| Forwarded {
+                        from,
+                        term,
+                        counter,
+                        command,
+                    };
+                    self.forwarded.extend(commands.into_iter().map(forwarded));
                 } else {
                     let counters = commands.into_iter().map(|(counter, _)| counter).collect();
                     let leads = self.leads() && self.raft.term() == term;
@@ -267,18 +286,22 @@ impl Core {
                     } else {
                         ForwardRefusal::NotLeader
                     };
-                    self.send(from, PeerMessage::ForwardRefused { why, counters });
+                    let refused = PeerMessage::ForwardRefused {
+                        term,
+                        why,
+                        counters,
+                    };
+                    self.send(from, refused);
                 }
             }
-            PeerMessage::ForwardRefused { why, counters } => match why {
+            PeerMessage::ForwardRefused {
+                term,
+                why,
+                counters,
+            } => match why {
                 // It goes again with the next turn, to whoever leads then.
-                ForwardRefusal::NotLeader => self.proposals.mark_unsent(counters.into_iter()),
-                ForwardRefusal::Busy => {
-                    for counter in counters {
-                        self.proposals
-                            .answer(counter, Err(RequestError::TooManyRequests));
-                    }
-                }
+                ForwardRefusal::NotLeader => self.proposals.mark_unsent(counters, term),
+                ForwardRefusal::Busy => self.proposals.refuse(counters, term),
             },
             PeerMessage::Call { call, request } => self.remote_call(from, call, request),
             PeerMessage::CallReply { call, outcome } => self.call_answered(call, outcome),
@@ -293,9 +316,9 @@ impl Core {
 
     /// The driver could not send this: the peer is not connected.
     pub(super) fn not_sent(&mut self, message: PeerMessage) {
-        if let PeerMessage::Forward { commands, .. } = message {
+        if let PeerMessage::Forward { term, commands } = message {
             let counters = commands.into_iter().map(|(counter, _)| counter);
-            self.proposals.mark_unsent(counters);
+            self.proposals.mark_unsent(counters, term);
         }
     }
 
@@ -304,6 +327,16 @@ impl Core {
             self.raft.persisted(PersistId(id), &mut self.out);
         }
         self.durable_persist = self.durable_persist.max(up_to);
+        // What was applied before it was durable here waits for this, and nothing may follow it.
+        if self.allowed < self.applied().index {
+            self.allow_durable();
+        }
+    }
+
+    /// Lets the state on disk follow the log on disk (W10).
+    pub(super) fn allow_durable(&mut self) {
+        self.allowed = self.raft.durable();
+        self.store().log().allow_durable(self.allowed);
     }
 
     /// Moves the clock; [`Core::tick`] is separate, since time passes between ticks too.
@@ -404,10 +437,20 @@ impl Core {
         if self.forwarded.is_empty() {
             return;
         }
+        // Led again in a later term, this member must not propose what was meant for the earlier
+        // one: its sender may have sent it again.
+        let term = self.raft.term();
+        if self
+            .forwarded
+            .iter()
+            .any(|forwarded| forwarded.term != term)
+        {
+            return self.refuse_forwarded();
+        }
         let mut commands: Vec<Arc<[u8]>> = self
             .forwarded
             .iter()
-            .map(|(_, _, command)| Arc::clone(command))
+            .map(|forwarded| Arc::clone(&forwarded.command))
             .collect();
         match self.raft.propose(&mut commands, &mut self.out) {
             Ok(_) => {
@@ -426,13 +469,19 @@ impl Core {
     }
 
     fn refuse_forwarded(&mut self) {
-        let mut refused: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
-        for (from, counter, _) in self.forwarded.drain(..) {
-            refused.entry(from).or_default().push(counter);
+        let mut refused: BTreeMap<(u64, Term), Vec<u64>> = BTreeMap::new();
+        for forwarded in self.forwarded.drain(..) {
+            let counters = refused.entry((forwarded.from, forwarded.term)).or_default();
+            counters.push(forwarded.counter);
         }
-        for (from, counters) in refused {
+        for ((from, term), counters) in refused {
             let why = ForwardRefusal::NotLeader;
-            self.send(from, PeerMessage::ForwardRefused { why, counters });
+            let refused = PeerMessage::ForwardRefused {
+                term,
+                why,
+                counters,
+            };
+            self.send(from, refused);
         }
     }
 
@@ -451,6 +500,8 @@ impl Core {
 
     /// What the node itself has to say through the log: this member's name and client URLs.
     fn propose_own(&mut self) {
+        // One that has expired or was refused is tried again.
+        self.own = self.own.take_if(|own| self.proposals.contains(*own));
         if self.own.is_some() || self.raft.leader().is_none() || self.stopping {
             return;
         }

@@ -12,7 +12,7 @@ use crate::storage::{Error, Wal};
 use quorate_raft::{LogIndex, Persist, PersistId, SnapshotMeta};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::SyncSender;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 /// How long an idle disk thread sleeps before it looks whether it was told to end.
@@ -20,6 +20,9 @@ const IDLE_WAIT: Duration = Duration::from_secs(3600);
 
 /// How long an append without room waits before it is tried again.
 const NO_SPACE_WAIT: Duration = Duration::from_millis(200);
+
+/// How long the end of the process waits for a disk that hangs. Nothing more is promised by then.
+const STOP_WAIT: Duration = Duration::from_secs(3);
 
 /// Something for the disk thread to do, in order.
 pub(super) enum DiskJob {
@@ -44,7 +47,8 @@ pub(super) struct DiskThread {
     pub(super) submitted: PersistId,
     /// When the oldest persist that is not durable was handed over.
     pub(super) waiting_since_ms: Arc<AtomicU64>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    /// Closed when the thread ends.
+    ended: Option<Receiver<()>>,
 }
 
 /// In `waiting_since_ms`: nothing waits.
@@ -58,23 +62,28 @@ impl DiskThread {
         metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let queue: Inbox<DiskJob> = Inbox::default();
-        let owned = queue.clone();
-        let thread = std::thread::Builder::new()
+        let owned = CloseAtEnd {
+            queue: queue.clone(),
+            completions: completions.clone(),
+        };
+        let (ends, ended) = sync_channel(1);
+        std::thread::Builder::new()
             .name("disk".to_owned())
             .spawn(move || {
+                let _ends: SyncSender<()> = ends;
                 let owner = Owner {
                     wal,
                     completions,
                     clock,
                     metrics,
                 };
-                owner.run(&owned);
+                owner.run(&owned.queue);
             })?;
         Ok(Self {
             queue,
             submitted: PersistId(0),
             waiting_since_ms: Arc::new(AtomicU64::new(NOTHING_WAITS)),
-            thread: Some(thread),
+            ended: Some(ended),
         })
     }
 
@@ -93,7 +102,7 @@ impl DiskThread {
     /// Hands over anything else.
     pub(super) fn push(&self, job: DiskJob) {
         // The queue is bounded by what the core allows to be uncommitted. It is closed only by a
-        // failure that ends the process.
+        // failure that ends the process; who waits for the job then sees its sender dropped.
         let _ = self.queue.push_always(job);
     }
 
@@ -107,12 +116,14 @@ impl DiskThread {
         self.waiting_since_ms.store(waiting, Ordering::Relaxed);
     }
 
-    /// Waits until everything handed over is durable and the thread has ended.
+    /// Waits until everything handed over is durable and the thread has ended; for a disk that
+    /// hangs, or has no room, only so long: the process must be able to end (F12).
     pub(super) fn stop(&mut self) {
         self.push(DiskJob::Stop);
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread has ended the process, or fails the test that runs here.
-            let _ = thread.join();
+        if let Some(ended) = self.ended.take()
+            && ended.recv_timeout(STOP_WAIT) == Err(RecvTimeoutError::Timeout)
+        {
+            tracing::error!("the disk hangs; what waits to be synced was never acknowledged");
         }
     }
 }
@@ -120,6 +131,23 @@ impl DiskThread {
 impl Drop for DiskThread {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// Whatever ends the thread, a panic included: nobody waits for a job that nobody takes.
+struct CloseAtEnd {
+    queue: Inbox<DiskJob>,
+    completions: Inbox<Input>,
+}
+
+impl Drop for CloseAtEnd {
+    fn drop(&mut self) {
+        drop(self.queue.close());
+        if std::thread::panicking() {
+            let reason = "the disk thread has panicked; start the member again".to_owned();
+            // The replica has gone when it is torn down.
+            let _ = self.completions.push_always(Input::Failed(reason));
+        }
     }
 }
 
@@ -252,5 +280,53 @@ impl Owner {
                 other => return other.map(|_| ()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::real::{RealDisk, SystemClock};
+    use crate::storage::WalOptions;
+
+    /// A disk thread that is given an index that skips others, and ends by it.
+    fn failed(root: &std::path::Path) -> (DiskThread, Inbox<Input>) {
+        let disk = Arc::new(RealDisk::new(root));
+        let options = WalOptions::new([1; 16], 1);
+        let (wal, _) = Wal::open(disk, "wal", options).unwrap();
+        let completions = Inbox::default();
+        let clock = Arc::new(SystemClock::new());
+        let metrics = Arc::new(Metrics::default());
+        let mut thread = DiskThread::start(wal, completions.clone(), clock, metrics).unwrap();
+        let id = quorate_raft::EntryId {
+            term: quorate_raft::Term(1),
+            index: LogIndex(7),
+        };
+        let gap = quorate_raft::Entry {
+            id,
+            payload: quorate_raft::Payload::Empty,
+        };
+        let persist = Persist {
+            id: PersistId(1),
+            hard_state: None,
+            entries: vec![gap],
+        };
+        thread.persist(vec![persist], 0);
+        (thread, completions)
+    }
+
+    #[test]
+    fn f12_nobody_waits_for_a_disk_thread_that_has_failed() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut thread, completions) = failed(root.path());
+        let mut inputs = Vec::new();
+        while inputs.is_empty() {
+            completions.wait_and_drain(&mut inputs, IDLE_WAIT);
+        }
+        assert!(matches!(inputs[..], [Input::Failed(_)]));
+        let (told, done) = sync_channel(1);
+        thread.push(DiskJob::Barrier(told));
+        assert!(done.recv().is_err(), "it is told that nobody will do it");
+        thread.stop();
     }
 }

@@ -40,6 +40,13 @@ pub fn static_cluster_uuid(first_entry: &[u8], token: &str) -> [u8; 16] {
     uuid
 }
 
+/// First name for what one life of a member asks of others. A life has 2^40 of them before the next
+/// one's begin; the highest bit is left to the caller.
+#[must_use]
+pub const fn first_counter(incarnation: u64) -> u64 {
+    (incarnation & 0x3f_ffff) << 40
+}
+
 fn derive(peer_urls: &[String], suffix: &[u8]) -> u64 {
     let mut sorted: Vec<&str> = peer_urls.iter().map(String::as_str).collect();
     sorted.sort_unstable();
@@ -68,6 +75,12 @@ mod tests {
             0x8e9e_05c5_2164_694d
         );
         assert_eq!(cluster_id(&[0x8e9e_05c5_2164_694d]), 0xcdf8_1819_4e3a_8c32);
+    }
+
+    #[test]
+    fn names_of_two_lives_differ_and_leave_the_highest_bit() {
+        assert!(first_counter(8) - first_counter(7) > 1 << 39);
+        assert!(first_counter(u64::MAX) + (1 << 40) < 1 << 63);
     }
 
     #[test]

@@ -58,13 +58,25 @@ pub(super) struct RunningTransfer {
 }
 
 /// Calls under way.
-#[derive(Default)]
 pub(super) struct Calls {
     next: u64,
     local: BTreeMap<u64, LocalCall>,
     queue: VecDeque<Requested>,
     active: Option<Active>,
     pub(super) transfer: Option<RunningTransfer>,
+}
+
+impl Calls {
+    /// Names calls from `first` on.
+    pub(super) const fn new(first: u64) -> Self {
+        Self {
+            next: first,
+            local: BTreeMap::new(),
+            queue: VecDeque::new(),
+            active: None,
+            transfer: None,
+        }
+    }
 }
 
 impl Core {
@@ -344,6 +356,16 @@ impl Core {
 
     pub(super) fn expire_calls(&mut self, ms_max: u64) {
         let now_ms = self.now_ms;
+        // A command that has expired, or was never proposed, holds nobody up. Who waits for it
+        // hears of a timeout.
+        if let Some(Active {
+            step: Step::Command(own),
+            ..
+        }) = &self.calls.active
+            && !self.proposals.contains(*own)
+        {
+            self.calls.active = None;
+        }
         let late = |local: &LocalCall| local.since_ms + ms_max <= now_ms;
         let late: Vec<u64> = self
             .calls

@@ -4,6 +4,7 @@
 
 use super::genesis::GenesisError;
 use super::handle::{Handle, Shared};
+use super::ids;
 use super::inbox::Inbox;
 use super::input::Input;
 use super::lifecycle::{Life, idle_status};
@@ -121,7 +122,7 @@ impl Replica {
             status: ArcSwap::from_pointee(idle_status(&dir)),
             reader: ArcSwapOption::empty(),
             boot_nonce: dir.boot_nonce(),
-            next_request: AtomicU64::new(1),
+            next_request: AtomicU64::new(ids::first_counter(dir.incarnation()) + 1),
             request_bytes_max: config.max_request_bytes,
             clock: Arc::clone(&doors.clock),
         });

@@ -52,6 +52,10 @@ impl Proposals {
         self.all.len()
     }
 
+    pub(super) fn contains(&self, counter: u64) -> bool {
+        self.all.contains_key(&counter)
+    }
+
     pub(super) fn has_unsent(&self) -> bool {
         !self.unsent.is_empty()
     }
@@ -96,12 +100,25 @@ impl Proposals {
         }
     }
 
-    /// These did not reach the log, for certain: they go again.
-    pub(super) fn mark_unsent(&mut self, counters: impl Iterator<Item = u64>) {
+    /// These, sent in `term`, did not reach the log, for certain: they go again. What was sent again
+    /// in a later term meanwhile stays with the leader of that term.
+    pub(super) fn mark_unsent(&mut self, counters: impl IntoIterator<Item = u64>, term: Term) {
         for counter in counters {
-            if let Some(proposal) = self.all.get_mut(&counter) {
+            if let Some(proposal) = self.all.get_mut(&counter)
+                && proposal.sent == Some(term)
+            {
                 proposal.sent = None;
                 self.unsent.insert(counter);
+            }
+        }
+    }
+
+    /// The leader of `term` has no room for these and did not propose them.
+    pub(super) fn refuse(&mut self, counters: Vec<u64>, term: Term) {
+        for counter in counters {
+            let proposal = self.all.get(&counter);
+            if proposal.is_some_and(|proposal| proposal.sent == Some(term)) {
+                self.answer(counter, Err(RequestError::TooManyRequests));
             }
         }
     }
@@ -371,6 +388,21 @@ mod tests {
         let error = sent.try_recv().unwrap().unwrap_err();
         assert!(error.outcome_unknown());
         assert_eq!(counters(&proposals), [2]);
+    }
+
+    #[test]
+    fn g16_a_late_refusal_neither_repeats_nor_fails_what_another_leader_has_taken() {
+        let mut proposals = Proposals::default();
+        let mut answer = proposal(&mut proposals, 1, 0);
+        proposals.mark_sent([1].into_iter(), Term(5));
+        proposals.term_applied(Term(6));
+        proposals.mark_sent([1].into_iter(), Term(6));
+        proposals.mark_unsent([1], Term(5));
+        assert!(!proposals.has_unsent(), "it would be applied twice");
+        proposals.refuse(vec![1], Term(5));
+        assert!(answer.try_recv().is_err(), "it may still be applied");
+        proposals.mark_unsent([1], Term(6));
+        assert_eq!(counters(&proposals), [1]);
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Core {
             self.retained.bytes += bytes;
         }
         self.store_mut().end_batch();
-        self.store().log().allow_durable(self.raft.durable());
+        self.allow_durable();
         self.reads.applied(self.applied().index);
         for (counter, applied) in answers {
             if self.own == Some(counter) {

@@ -339,7 +339,7 @@ impl Shell {
     }
 
     /// Carries out effects in the order of their contract.
-    fn carry_out(&mut self) -> Result<(), Ended> {
+    pub(super) fn carry_out(&mut self) -> Result<(), Ended> {
         let Effects {
             persist,
             send,

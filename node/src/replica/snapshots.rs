@@ -345,8 +345,12 @@ impl Shell {
             let _ = done.send(LogIndex(0));
             return Ok(());
         }
-        // The term is durable before the state that names it.
+        // The term is durable before the state that names it, and what came before the snapshot
+        // reaches the log before the log's new beginning.
+        self.core.collect();
+        self.carry_out()?;
         self.on_disk(DiskJob::Barrier)?;
+        let before = self.core.applied();
         self.compaction = None;
         self.shared.reader.store(None);
         self.core.store = None;
@@ -359,6 +363,14 @@ impl Shell {
             tracing::warn!(%error, "a snapshot could not be installed");
         }
         if !complete {
+            if self.core.applied() < before {
+                // Applied and not yet durable: the log on disk has it, and gives it back.
+                return Err(Ended::Failed(
+                    "a snapshot could not be installed, and the state on disk is older than the \
+                     one in memory; start the member again"
+                        .to_owned(),
+                ));
+            }
             let _ = done.send(LogIndex(0));
             return Ok(());
         }

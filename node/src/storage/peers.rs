@@ -107,11 +107,12 @@ pub struct PeersSeen {
 }
 
 impl PeersSeen {
-    /// Reads the file. A missing or damaged one counts as "nothing seen yet": that is what a new
-    /// member knows too, and the facts come back with the first message of each peer.
+    /// Reads the file. A missing one is that of a new member, which has seen nobody. It is replaced
+    /// as a whole, so no crash damages it: a damaged one is refused, since whoever forgets what it
+    /// has seen lets a disk vote that was wiped or put back (N9).
     ///
     /// # Errors
-    /// [`Error::Io`] from the device.
+    /// [`Error::Foreign`] for a damaged file, [`Error::Io`] from the device.
     pub fn open(disk: Arc<dyn Disk>) -> Result<Self, Error> {
         let shown = || disk.display(PEERS_FILE);
         let mut seen = BTreeMap::new();
@@ -120,10 +121,16 @@ impl PeersSeen {
                 .open(PEERS_FILE, OpenMode::ReadOnly)
                 .context("open", shown)?;
             let length = file.len().context("read", shown)?;
-            let bounded = length.min((16 + ROW_BYTES * PEERS_MAX) as u64);
+            let bounded = length.min((17 + ROW_BYTES * PEERS_MAX) as u64);
             let mut bytes = vec![0; usize::try_from(bounded).unwrap_or_default()];
             read_full(&*file, &mut bytes, 0).context("read", shown)?;
-            seen = decode(&bytes).unwrap_or_default();
+            seen = decode(&bytes).ok_or_else(|| Error::Foreign {
+                path: disk.display(""),
+                found: format!("has a damaged list of the peers that were seen ({PEERS_FILE:?})"),
+                remedy: "Replace this member by a new one with an empty directory; or, if no \
+                         peer's disk was wiped, exchanged or put back since, delete that file: it \
+                         is written anew.",
+            })?;
         }
         Ok(Self { disk, seen })
     }
@@ -259,6 +266,26 @@ mod tests {
             assert_eq!(decide(Some(&LIFE), &claimed), expected, "{claimed:?}");
         }
         assert_eq!(decide(None, &LIFE), PeerDecision::AcceptNew);
+    }
+
+    #[test]
+    fn n9_a_damaged_list_is_refused_and_never_taken_for_an_empty_one() {
+        let root = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(root.path()));
+        let mut seen = PeersSeen::open(Arc::clone(&disk)).unwrap();
+        seen.introduce(MemberId(3), LIFE).unwrap();
+        let path = root.path().join(PEERS_FILE);
+        let whole = std::fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut flipped = whole.clone();
+            flipped[at] ^= 1;
+            for damaged in [&flipped[..], &whole[..at]] {
+                std::fs::write(&path, damaged).unwrap();
+                let error = PeersSeen::open(Arc::clone(&disk)).err();
+                let error = error.expect("byte {at} is damaged, or lost with all that follow");
+                assert!(error.is_refusal(), "{error}");
+            }
+        }
     }
 
     #[test]

@@ -118,6 +118,9 @@ pub enum PeerMessage {
     },
     /// The leader did not propose these.
     ForwardRefused {
+        /// From the forward that is refused: one that was sent again in a later term is another
+        /// matter, and may have been proposed.
+        term: Term,
         /// Why.
         why: ForwardRefusal,
         /// The receiver's own counters of the commands.
@@ -164,7 +167,12 @@ impl PeerMessage {
                     to.put_bytes(command);
                 }
             }),
-            Self::ForwardRefused { why, counters } => put_frame(out, kind::FORWARD_REFUSED, |to| {
+            Self::ForwardRefused {
+                term,
+                why,
+                counters,
+            } => put_frame(out, kind::FORWARD_REFUSED, |to| {
+                to.put_u64(term.0);
                 to.put_u8(match why {
                     ForwardRefusal::NotLeader => 1,
                     ForwardRefusal::Busy => 2,
@@ -202,6 +210,7 @@ impl PeerMessage {
                 Self::Forward { term, commands }
             }
             kind::FORWARD_REFUSED => {
+                let term = Term(take.u64("term")?);
                 let why = match take.u8("refusal")? {
                     1 => ForwardRefusal::NotLeader,
                     2 => ForwardRefusal::Busy,
@@ -211,7 +220,11 @@ impl PeerMessage {
                 let counters = (0..count)
                     .map(|_| take.u64("counter"))
                     .collect::<Result<_, _>>()?;
-                Self::ForwardRefused { why, counters }
+                Self::ForwardRefused {
+                    term,
+                    why,
+                    counters,
+                }
             }
             kind::CALL => Self::Call {
                 call: take.u64("call")?,

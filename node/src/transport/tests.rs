@@ -125,6 +125,7 @@ fn every_message() -> Vec<PeerMessage> {
             commands: vec![(1, Arc::from(&b"x"[..])); 2],
         },
         PeerMessage::ForwardRefused {
+            term: Term(4),
             why: ForwardRefusal::Busy,
             counters: vec![1, 2],
         },
