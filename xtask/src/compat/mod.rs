@@ -37,28 +37,9 @@ pub fn run(filter: &str) -> Result<()> {
         first: &[],
     };
     let dir = std::env::temp_dir().join(format!("quorate-compat-{}", std::process::id()));
-    let (mut commands, mut different) = (0, 0);
-    for path in shell::files("xtask/compat", ".txt")? {
-        let name = shell::shown(&path);
-        if !name.contains(filter) {
-            continue;
-        }
-        let script = script::parse(&shell::read(&path)?).with_context(|| name.clone())?;
-        let play = |server: &Server| {
-            play(server, &tools.etcdctl, &script, &dir)
-                .with_context(|| format!("{name} on {}", server.name))
-        };
-        let (theirs, ours) = (play(&etcd)?, play(&quorate)?);
-        for (theirs, ours) in theirs.iter().zip(&ours) {
-            commands += 1;
-            if theirs.printed != ours.printed {
-                different += 1;
-                let (line, theirs, ours) = (&theirs.line, &theirs.printed, &ours.printed);
-                println!("{name}: etcdctl {line}\n--- etcd\n{theirs}--- quorate\n{ours}");
-            }
-        }
-    }
+    let compared = compare(filter, &tools.etcdctl, [&etcd, &quorate], &dir);
     let _ = std::fs::remove_dir_all(&dir);
+    let (commands, different) = compared?;
     let version = tools::ETCD_VERSION;
     println!("compat: {commands} commands, {different} differences from etcd {version}");
     if different > 0 {
@@ -68,6 +49,37 @@ pub fn run(filter: &str) -> Result<()> {
         bail!("no script in xtask/compat has {filter:?} in its name");
     }
     Ok(())
+}
+
+/// How many commands were compared, and how many of them differ.
+fn compare(
+    filter: &str,
+    etcdctl: &Path,
+    [etcd, quorate]: [&Server; 2],
+    dir: &Path,
+) -> Result<(usize, usize)> {
+    let (mut commands, mut different) = (0, 0);
+    for path in shell::files("xtask/compat", ".txt")? {
+        let name = shell::shown(&path);
+        if !name.contains(filter) {
+            continue;
+        }
+        let script = script::parse(&shell::read(&path)?).with_context(|| name.clone())?;
+        let play = |server: &Server| {
+            play(server, etcdctl, &script, dir)
+                .with_context(|| format!("{name} on {}", server.name))
+        };
+        let (theirs, ours) = (play(etcd)?, play(quorate)?);
+        for (theirs, ours) in theirs.iter().zip(&ours) {
+            commands += 1;
+            if theirs.printed != ours.printed {
+                different += 1;
+                let (line, theirs, ours) = (&theirs.line, &theirs.printed, &ours.printed);
+                println!("{name}: etcdctl {line}\n--- etcd\n{theirs}--- quorate\n{ours}");
+            }
+        }
+    }
+    Ok((commands, different))
 }
 
 /// Plays a script on a fresh cluster.
