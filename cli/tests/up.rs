@@ -90,7 +90,7 @@ impl Up {
     }
 
     /// Tells `up` to stop and waits for it; its exit code.
-    fn interrupt(&mut self) -> Option<i32> {
+    pub(crate) fn interrupt(&mut self) -> Option<i32> {
         let mut child = self.running.take().expect("up runs");
         let pid = child.id().to_string();
         let sent = Command::new("kill")

@@ -107,12 +107,16 @@ fn exchanged_directories_are_refused_and_the_table_says_so() {
         fs::rename(directory(up, 2), directory(up, 1)).expect("the directory was there");
         fs::rename(&aside, directory(up, 2)).expect("the directory was there");
     };
-    kill_with(&mut up, &[1, 2]);
+    // Stopped in order, each has written down who else is a member: that is what it goes by.
+    assert_eq!(up.interrupt(), Some(0));
     swap(&up);
     up.start();
     wait_for("the table to tell", || {
-        let log = fs::read_to_string(up.data().join("slot-1/log")).unwrap_or_default();
-        log.contains("exchanged") && up.log().contains("exchanged")
+        let told = |slot| {
+            let log = fs::read_to_string(up.data().join(format!("slot-{slot}/log")));
+            log.is_ok_and(|log| log.contains("exchanged"))
+        };
+        told(1) && told(2) && up.log().contains("belongs to member")
     });
     // Put right by hand, the same three members go on.
     kill_with(&mut up, &[1, 2]);
