@@ -156,7 +156,8 @@ impl Leader {
             common.log.push(entry);
         }
         self.replicate_to_all(common, out);
-        // Our own copy does not count before it is durable. A membership may have changed who counts.
+        // Our own copy does not count before it is durable. A membership may have changed who
+        // counts.
         self.advance(common, out)
     }
 
@@ -206,7 +207,8 @@ impl Leader {
     /// What `id` is known to hold durably.
     pub fn held_by(&self, common: &Common, id: MemberId) -> LogIndex {
         if id == common.id() {
-            // Appends leave before our disk has them, but a copy is a copy once it is durable (B11).
+            // Appends leave before our disk has them, but a copy is a copy once it is durable
+            // (B11).
             if common.planted(30) {
                 common.log.last().index
             } else {

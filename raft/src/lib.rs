@@ -10,9 +10,11 @@
 //! cited throughout, with these decisions where it leaves a choice:
 //!
 //! - **Elections** begin with a pre-vote (§9.6) and leaders step down when they hear from no quorum
-//!   (§6.2). Both are always on. A voter that hears a leader neither votes nor adopts a term, except
+//!   (§6.2). Both are always on. A voter that hears a leader neither votes nor adopts a term,
+//!   except
 //!   in a transfer, which the leader itself has begun.
-//! - **Writing is asynchronous** (§10.2.1). A leader's appends leave while its own disk still writes;
+//! - **Writing is asynchronous** (§10.2.1). A leader's appends leave while its own disk still
+//!   writes;
 //!   its copy is one vote among others and counts when durable. Several writes may be in flight and
 //!   complete in any order; they count as far as no earlier one is missing.
 //! - **A membership is in force when it is appended** (§4.1), on every member, and undone when its
@@ -22,7 +24,8 @@
 //!   committed, and a leader outside the incoming voters lets another one leave a joint membership.
 //!   A member may neither campaign with such an entry nor vote for a log without it, and the others
 //!   could need its vote (`replicate.rs`, `change.rs`).
-//! - **Reads** are confirmed by a heartbeat round that begins after them (§6.4), also for followers.
+//! - **Reads** are confirmed by a heartbeat round that begins after them (§6.4), also for
+//!   followers.
 //!   There are no leases: no promise depends on a clock.
 //!
 //! # The contract
@@ -30,10 +33,12 @@
 //! The order in which the parts of an [`Output`] may be carried out is the documentation of its
 //! fields, and it is all a driver must obey. In short: `messages` may leave at once; an element of
 //! `after_persist` when its write and all before it are durable; `apply` and `reads` at once, in
-//! order. A message may be lost, repeated, delayed and reordered. A write may not be lost once it is
+//! order. A message may be lost, repeated, delayed and reordered. A write may not be lost once it
+//! is
 //! reported by [`Node::persisted`], and the driver must stop when a write fails.
 //!
-//! What cannot be, if every member keeps this contract, panics with the values in question: a member
+//! What cannot be, if every member keeps this contract, panics with the values in question: a
+//! member
 //! that finds another's data lost must not go on.
 //!
 //! # Reading order
@@ -45,7 +50,8 @@
 //!
 //! # Caveats
 //!
-//! - A chain in which each member sees only its neighbours may elect nobody for long: that is beyond
+//! - A chain in which each member sees only its neighbours may elect nobody for long: that is
+//!   beyond
 //!   Raft. It stays safe.
 //! - A member that was removed and never heard of it goes on asking for pre-votes. They are refused
 //!   and change nothing.

@@ -177,7 +177,8 @@ impl Node {
         Ok(())
     }
 
-    /// Hands the office to `to`. It has worked when [`crate::Notice::LeaderChanged`] names another leader;
+    /// Hands the office to `to`. It has worked when [`crate::Notice::LeaderChanged`] names another
+    /// leader;
     /// until then, and at most for an election timeout, proposals are refused.
     ///
     /// # Errors

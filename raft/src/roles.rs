@@ -79,8 +79,10 @@ impl Node {
                     hint: common.log.last(),
                 },
             },
-            // Round 0 answers no round. Rounds are counted anew in each term: should the sender lead
-            // ours by the time this arrives, the number would confirm reads it has yet to take (E2).
+            // Round 0 answers no round. Rounds are counted anew in each term: should the sender
+            // lead
+            // ours by the time this arrives, the number would confirm reads it has yet to take
+            // (E2).
             Message::Heartbeat { .. } => Message::HeartbeatResponse { round: 0 },
             Message::ReadIndex { read } => Message::ReadIndexResponse {
                 read: *read,

@@ -10,7 +10,8 @@
 //! propose 1 a b · read 1 as=r · transfer 1 to=2
 //! change 1 voter=4 learner=2 remove=3 [context=x] [expected=5]
 //! hold-disk 1 · free-disk 1 · writes 1 · persist 1 [write=3]
-//! trim 1 [to=5] · take-snapshot 1 · send-snapshot 1 to=4 [report=no] [forged=2] · snapshot-failed 1 to=4
+//! trim 1 [to=5] · take-snapshot 1 · send-snapshot 1 to=4 [report=no] [forged=2] · snapshot-failed
+//! 1 to=4
 //! hold-snapshots
 //! ```
 //! Members are numbered from 1: voters, then learners, then those that know of no membership yet. A

@@ -10,6 +10,7 @@ pub mod host;
 pub mod machine;
 pub mod net;
 pub mod options;
+mod snapshots;
 pub mod store;
 pub mod tape;
 mod workload;

@@ -6,15 +6,13 @@
 
 use crate::checkers::{Checks, Hosts, Violation};
 use crate::host::Host;
-use crate::machine::{Machine, mix};
+use crate::machine::mix;
 use crate::net::Net;
 use crate::options::{ELECTION_TICKS, Options, Storage, TICK_US};
+use crate::snapshots::Transfer;
 use crate::store::{Durable, Recovery, Store, parallel::Parallel, wal::WalStore};
 use crate::tape::Tape;
-use quorate_raft::{
-    Envelope, InstallOutcome, LogIndex, MemberId, Membership, Notice, Output, SnapshotMeta,
-    SnapshotWanted, Term,
-};
+use quorate_raft::{Envelope, LogIndex, MemberId, Membership, Notice, Output, SnapshotMeta};
 use std::collections::BTreeMap;
 
 /// Ticks that a healed cluster gets to settle: dozens of election timeouts.
@@ -41,15 +39,6 @@ pub(crate) enum Event {
     Restart { member: MemberId },
     /// Clients and misfortune act, once a tick.
     Act,
-}
-
-/// A snapshot on its way.
-pub(crate) struct Transfer {
-    from: MemberId,
-    to: MemberId,
-    term: Term,
-    meta: SnapshotMeta,
-    machine: Machine,
 }
 
 /// How a seed ended well.
@@ -157,7 +146,7 @@ impl World {
             ..Durable::default()
         };
         let store = match self.options.storage {
-            Storage::Parallel => Store::Parallel(Parallel::new(durable)),
+            Storage::Parallel => Store::Parallel(Box::new(Parallel::new(durable))),
             Storage::Wal => Store::Wal(Box::new(WalStore::new(durable, &self.options, id))),
         };
         self.hosts.insert(id, Host::new(id, store));
@@ -177,7 +166,7 @@ impl World {
         }
     }
 
-    fn note(&mut self, number: u64) {
+    pub(crate) fn note(&mut self, number: u64) {
         self.summary.hash = mix(self.summary.hash, number);
     }
 
@@ -238,7 +227,7 @@ impl World {
     }
 
     fn tick(&mut self, member: MemberId, life: u64) -> Result<(), Violation> {
-        let slow = self.faults && self.options.slow_clock > 0 && member.0 % 3 == 0;
+        let slow = self.faults && self.options.slow_clock > 0 && member.0.is_multiple_of(3);
         let period = if slow {
             TICK_US + TICK_US * self.options.slow_clock / 1000
         } else {
@@ -271,7 +260,7 @@ impl World {
         })
     }
 
-    fn sync(&mut self, member: MemberId, life: u64) -> Result<(), Violation> {
+    pub(crate) fn sync(&mut self, member: MemberId, life: u64) -> Result<(), Violation> {
         let Some(host) = self.hosts.get_mut(&member).filter(|host| host.life == life) else {
             return Ok(());
         };
@@ -372,7 +361,7 @@ impl World {
         self.maybe_snapshot(member)
     }
 
-    fn host(&mut self, member: MemberId) -> &mut Host {
+    pub(crate) fn host(&mut self, member: MemberId) -> &mut Host {
         self.hosts
             .get_mut(&member)
             .expect("members are never forgotten")
@@ -406,7 +395,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, envelope: Envelope) -> Result<(), Violation> {
+    pub(crate) fn send(&mut self, envelope: Envelope) -> Result<(), Violation> {
         let sender = self
             .hosts
             .get(&envelope.from)
@@ -416,157 +405,6 @@ impl World {
         for delay in self.net.copies(&self.options, self.faults, &mut self.tape) {
             self.push(delay, Event::Deliver(envelope.clone()));
         }
-        Ok(())
-    }
-
-    /// Takes a snapshot when enough has been applied since the last.
-    fn maybe_snapshot(&mut self, member: MemberId) -> Result<(), Violation> {
-        let every = self.options.snapshot_every;
-        let Some(running) = &self.hosts[&member].running else {
-            return Ok(());
-        };
-        let last = self.hosts[&member].store.durable().machine.applied.0;
-        if every == 0 || running.machine.applied.0 < last + every {
-            return Ok(());
-        }
-        self.snapshot(member)
-    }
-
-    /// Makes the machine durable and lets the log begin a little behind it.
-    fn snapshot(&mut self, member: MemberId) -> Result<(), Violation> {
-        let keep = self.tape.below(6);
-        let host = &self.hosts[&member];
-        let Some(running) = &host.running else {
-            return Ok(());
-        };
-        let durable = host.store.durable();
-        let at = running.machine.applied;
-        // W10: nothing durable runs ahead of the durable log.
-        if at > durable.last().index || at <= durable.machine.applied {
-            return Ok(());
-        }
-        let base = LogIndex(at.0.saturating_sub(keep)).max(durable.base.last.index);
-        let (Some(meta), Some(base)) = (running.meta_at(at), running.meta_at(base)) else {
-            return Ok(());
-        };
-        self.checks.snapshot(member, &meta, running)?;
-        let machine = running.machine.clone();
-        self.log(|| {
-            format!(
-                "{member}: snapshot at {}, log begins after {}",
-                meta.last, base.last
-            )
-        });
-        if let Err(what) = self
-            .host(member)
-            .store
-            .save_snapshot(&machine, &meta, &base)
-        {
-            self.log(|| format!("{member}: the disk failed: {what}"));
-            self.crash(member);
-            return Ok(());
-        }
-        if let Some(running) = &mut self.host(member).running {
-            running.node.trim(base.last.index);
-            running.memory.rebase(&base);
-        }
-        Ok(())
-    }
-
-    fn send_snapshot(&mut self, from: MemberId, wanted: SnapshotWanted) -> Result<(), Violation> {
-        if self.hosts[&from].store.durable().machine.applied < wanted.at_least {
-            self.snapshot(from)?;
-        }
-        let delay = 3 * self.tape.between(100, self.options.delay_us.max(100));
-        let host = &self.hosts[&from];
-        if host.running.is_none() {
-            return Ok(());
-        }
-        let (life, durable) = (host.life, host.store.durable());
-        let transfer = Transfer {
-            from,
-            to: wanted.to,
-            term: wanted.term,
-            meta: durable.machine_meta.clone(),
-            machine: durable.machine.clone(),
-        };
-        let lost = self.faults && self.tape.chance(self.options.loss);
-        let enough = transfer.machine.applied >= wanted.at_least;
-        let outcome = if lost || !enough {
-            Err(())
-        } else {
-            Ok(transfer.meta.last.index)
-        };
-        self.log(|| {
-            format!(
-                "{from}: a snapshot for {}: {wanted:?}, {outcome:?}",
-                wanted.to
-            )
-        });
-        if outcome.is_ok() {
-            self.push(delay, Event::Snapshot(Box::new(transfer)));
-        }
-        self.push(
-            2 * delay,
-            Event::SnapshotSent {
-                from,
-                life,
-                to: wanted.to,
-                outcome,
-            },
-        );
-        Ok(())
-    }
-
-    fn install(&mut self, transfer: Transfer) -> Result<(), Violation> {
-        let Transfer {
-            from,
-            to,
-            term,
-            meta,
-            machine,
-        } = transfer;
-        if !self.net.connected(from, to) {
-            return Ok(());
-        }
-        let fresh = |world: &Self| {
-            let running = world.hosts.get(&to).and_then(|host| host.running.as_ref());
-            running.is_some_and(|running| {
-                term >= running.node.term() && meta.last.index > running.node.commit()
-            })
-        };
-        if !fresh(self) {
-            return Ok(());
-        }
-        // Everything begun earlier comes before the snapshot on disk.
-        let life = self.hosts[&to].life;
-        while self.hosts[&to].store.busy() {
-            self.sync(to, life)?;
-        }
-        if !fresh(self) {
-            return Ok(());
-        }
-        self.log(|| format!("{to}: installs the snapshot at {} from {from}", meta.last));
-        if self
-            .host(to)
-            .store
-            .save_snapshot(&machine, &meta, &meta)
-            .is_err()
-        {
-            self.crash(to);
-            return Ok(());
-        }
-        let mut installed = true;
-        self.with(to, life, |running| {
-            running.memory.rebase(&meta);
-            let outcome = running
-                .node
-                .install_snapshot(from, term, meta, &mut running.out);
-            installed = outcome == InstallOutcome::Installed;
-            running.machine = machine;
-            running.commit = running.commit.max(running.node.commit());
-        })?;
-        assert!(installed, "the driver offered a snapshot that is news");
         Ok(())
     }
 

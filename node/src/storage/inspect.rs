@@ -111,7 +111,8 @@ pub struct SegmentReport {
     pub judged: &'static str,
 }
 
-/// Looks at the data directory at the root of `disk`; the log is in `dir` below it. Changes nothing.
+/// Looks at the data directory at the root of `disk`; the log is in `dir` below it. Changes
+/// nothing.
 ///
 /// # Errors
 /// [`Error::Io`] when the directory cannot be listed or read; damage is no error.

@@ -133,7 +133,7 @@ impl Durable {
 /// One of the two stores.
 pub enum Store {
     /// The model.
-    Parallel(parallel::Parallel),
+    Parallel(Box<parallel::Parallel>),
     /// The real log.
     Wal(Box<wal::WalStore>),
 }

@@ -7,7 +7,8 @@
 //! | `flush` | the file being written | writes and syncs of the tail |
 //! | `manifest` | the list of segments on disk | writing it: a few syncs |
 //!
-//! Taken in the order `flush`, `manifest`, `view`, `progress`; the appender takes only the last two.
+//! Taken in the order `flush`, `manifest`, `view`, `progress`; the appender takes only the last
+//! two.
 
 use super::error::Error;
 use super::flush::Flush;
