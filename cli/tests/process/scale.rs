@@ -154,7 +154,7 @@ fn up_killed_at_random_moments_of_scaling_resumes_and_converges() {
             up.write(sizes[(round / 3) % sizes.len()]);
         }
         // Not a wait for anything: the moment is the point.
-        std::thread::sleep(Duration::from_millis(moments.below(1500)));
+        std::thread::sleep(Duration::from_millis(moments.below(1500))); // random moment
         up.kill();
         assert_eq!(uuid(&up), cluster, "round {round}");
         up.start();
