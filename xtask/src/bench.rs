@@ -26,6 +26,9 @@ pub struct Options {
     /// Also load a million keys and measure restart time and memory (some minutes).
     #[arg(long)]
     million: bool,
+    /// The first client port; some hundred ports from there on must be free.
+    #[arg(long, default_value_t = 23790)]
+    base_port: u16,
     /// Fail unless every row meets its bound against etcd (CPU, p50, p99).
     #[arg(long)]
     check: bool,
@@ -124,8 +127,8 @@ pub fn run(options: &Options) -> Result<()> {
     let dir = std::env::temp_dir().join(format!("quorate-bench-{}", std::process::id()));
     println!("{}", machine()?);
     let clusters = [
-        Cluster::start(&etcd, &dir.join("etcd"), 23790)?,
-        Cluster::start(&quorate, &dir.join("quorate"), 24790)?,
+        Cluster::start(&etcd, &dir.join("etcd"), options.base_port)?,
+        Cluster::start(&quorate, &dir.join("quorate"), options.base_port + 100)?,
     ];
     for cluster in &clusters {
         seed(&tools.etcdctl, cluster)?;
@@ -145,7 +148,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     drop(clusters);
     if options.million {
-        failures.extend(million(&quorate, &tools.benchmark, &dir)?);
+        failures.extend(million(&quorate, &tools.benchmark, &dir, options.base_port + 200)?);
     }
     let _ = std::fs::remove_dir_all(&dir);
     for failure in &failures {
@@ -279,10 +282,15 @@ fn seed(etcdctl: &Path, cluster: &Cluster) -> Result<()> {
 }
 
 /// A million keys of 256 bytes: how fast a member comes back, and what a key costs in memory.
-fn million(quorate: &Server, benchmark: &Path, dir: &Path) -> Result<Vec<String>> {
+fn million(
+    quorate: &Server,
+    benchmark: &Path,
+    dir: &Path,
+    base_port: u16,
+) -> Result<Vec<String>> {
     const KEYS: u32 = 1_000_000;
     const KEY_BYTES: f64 = 16.0;
-    let mut cluster = Cluster::start(quorate, &dir.join("million"), 25790)?;
+    let mut cluster = Cluster::start(quorate, &dir.join("million"), base_port)?;
     let empty = cluster.resident_bytes(0)?;
     let status = Command::new(benchmark)
         .arg(format!("--endpoints={}", cluster.endpoints()))
