@@ -18,6 +18,11 @@ use std::time::Duration;
 /// How long an idle disk thread sleeps before it looks whether it was told to end.
 const IDLE_WAIT: Duration = Duration::from_secs(3600);
 
+/// How long nothing may be queued before it is noted on disk what is synced. A mark costs two
+/// writes and a block of its own; between requests that follow each other it would be worth
+/// nothing, because the next record says the same.
+const MARK_DELAY: Duration = Duration::from_millis(20);
+
 /// How long an append without room waits before it is tried again.
 const NO_SPACE_WAIT: Duration = Duration::from_millis(200);
 
@@ -159,26 +164,37 @@ struct Owner {
     metrics: Arc<Metrics>,
 }
 
+/// What has been done since the queue was empty.
+enum Idle {
+    /// Nothing: it may be empty or not.
+    Busy,
+    /// The next segment is there.
+    Prepared,
+    /// The disk says what is synced; there is nothing left to do.
+    Noted,
+}
+
+impl Idle {
+    /// How long to wait for jobs before going on to the next thing.
+    const fn wait(&self) -> Duration {
+        match self {
+            Self::Busy => Duration::ZERO,
+            Self::Prepared => MARK_DELAY,
+            Self::Noted => IDLE_WAIT,
+        }
+    }
+}
+
 impl Owner {
     fn run(mut self, queue: &Inbox<DiskJob>) {
         let mut jobs = Vec::new();
-        let mut idle_noted = true;
+        let mut idle = Idle::Noted;
         loop {
-            let wait = if idle_noted {
-                IDLE_WAIT
-            } else {
-                Duration::ZERO
-            };
-            queue.wait_and_drain(&mut jobs, wait);
+            queue.wait_and_drain(&mut jobs, idle.wait());
             let result = if jobs.is_empty() {
-                let noted = std::mem::replace(&mut idle_noted, true);
-                if noted {
-                    Ok(true)
-                } else {
-                    self.idle().map(|()| true)
-                }
+                self.idle(&mut idle).map(|()| true)
             } else {
-                idle_noted = false;
+                idle = Idle::Busy;
                 self.carry_out(&mut jobs)
             };
             match result {
@@ -194,13 +210,22 @@ impl Owner {
         }
     }
 
-    /// Nothing is queued: says what is synced, and prepares the next segment.
-    fn idle(&mut self) -> Result<(), Error> {
-        self.wal.note_idle()?;
-        match self.wal.prepare() {
-            // Not needed yet; the append that needs it will say so.
-            Err(Error::NoSpace { .. }) => Ok(()),
-            other => other,
+    /// Nothing is queued: prepares the next segment, and after a while says what is synced.
+    fn idle(&mut self, idle: &mut Idle) -> Result<(), Error> {
+        match idle {
+            Idle::Busy => {
+                *idle = Idle::Prepared;
+                match self.wal.prepare() {
+                    // Not needed yet; the append that needs it will say so.
+                    Err(Error::NoSpace { .. }) => Ok(()),
+                    other => other,
+                }
+            }
+            Idle::Prepared => {
+                *idle = Idle::Noted;
+                self.wal.note_idle()
+            }
+            Idle::Noted => Ok(()),
         }
     }
 
