@@ -148,7 +148,12 @@ pub fn run(options: &Options) -> Result<()> {
     }
     drop(clusters);
     if options.million {
-        failures.extend(million(&quorate, &tools.benchmark, &dir, options.base_port + 200)?);
+        failures.extend(million(
+            &quorate,
+            &tools.benchmark,
+            &dir,
+            options.base_port + 200,
+        )?);
     }
     let _ = std::fs::remove_dir_all(&dir);
     for failure in &failures {
@@ -282,12 +287,7 @@ fn seed(etcdctl: &Path, cluster: &Cluster) -> Result<()> {
 }
 
 /// A million keys of 256 bytes: how fast a member comes back, and what a key costs in memory.
-fn million(
-    quorate: &Server,
-    benchmark: &Path,
-    dir: &Path,
-    base_port: u16,
-) -> Result<Vec<String>> {
+fn million(quorate: &Server, benchmark: &Path, dir: &Path, base_port: u16) -> Result<Vec<String>> {
     const KEYS: u32 = 1_000_000;
     const KEY_BYTES: f64 = 16.0;
     let mut cluster = Cluster::start(quorate, &dir.join("million"), base_port)?;
