@@ -104,7 +104,7 @@ pub fn tests_are_honest() -> Result<Vec<Finding>> {
         let start = if in_tests { 0 } else { tests_start(&text) };
         let before = text[..start].lines().count();
         for (number, line) in text[start..].lines().enumerate() {
-            let pause = (line.contains("poll interval") || line.contains("random moment"));
+            let pause = line.contains("poll interval") || line.contains("random moment");
             for word in banned.iter().filter(|word| line.contains(**word) && !pause) {
                 found.push(format!(
                     "{}:{}: `{word}`: wait for a condition with a deadline (a loop that polls says \
