@@ -2,6 +2,7 @@
 
 mod agreement;
 mod guard;
+mod hostile;
 mod mistakes;
 mod process;
 mod up;
