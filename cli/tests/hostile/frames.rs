@@ -85,6 +85,7 @@ fn len_bytes(len: usize) -> [u8; 4] {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one flat table of cases")]
 fn strange_bytes_on_the_peer_port_close_their_connection_and_say_why() {
     let member = Member::with_a_key();
     let good = hello(&member);
@@ -172,6 +173,7 @@ fn strange_bytes_on_the_peer_port_close_their_connection_and_say_why() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one flat table of cases")]
 fn callers_who_are_not_who_they_should_be_are_refused_with_the_reason() {
     let member = Member::with_a_key();
     let good = hello(&member);

@@ -185,7 +185,7 @@ fn up_killed_at_random_moments_of_its_first_start_forms_one_cluster() {
         for _ in 0..4 {
             up.start();
             // Not a wait for anything: the moment is the point.
-            std::thread::sleep(Duration::from_millis(moments.below(400)));
+            std::thread::sleep(Duration::from_millis(moments.below(400))); // random moment
             up.kill();
             let uuid = up.status("/clusterUUID");
             seen.extend(uuid.as_ref().and_then(Value::as_str).map(str::to_owned));
