@@ -13,7 +13,7 @@ const REGRESSION: &str = include_str!("../seeds.txt");
 
 /// Every planted bug that the core and the log can have, as numbered in docs/simulation.md.
 const PLANTED: &[u32] = &[
-    1, 2, 3, 10, 11, 16, 20, 23, 29, 30, 35, 38, 42, 55, 56, 60, 62, 63,
+    1, 2, 3, 10, 11, 16, 20, 23, 29, 30, 35, 38, 42, 55, 56, 60, 62, 63, 65, 66, 69,
 ];
 
 /// Simulates whole clusters: real Raft, real write-ahead log, simulated disks, network and time.
