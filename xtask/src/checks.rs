@@ -54,34 +54,27 @@ pub fn fix() -> Result<()> {
     shell::run("cargo", &["fmt", "--all"])
 }
 
+/// The simulator has a profile of its own: optimised as a release, but a panic of the code under
+/// test is a finding and not the end of the run.
+const SIMULATOR: &[&str] = &[
+    "run",
+    "--quiet",
+    "--profile",
+    "sim",
+    "--locked",
+    "--package",
+    "quorate-sim",
+];
+
 /// Runs the simulator, optimised.
 pub fn simulate(args: &[&str]) -> Result<()> {
-    let mut all = vec![
-        "run",
-        "--quiet",
-        "--release",
-        "--locked",
-        "--package",
-        "quorate-sim",
-        "--",
-    ];
-    all.extend(args);
-    shell::run("cargo", &all)
+    shell::run("cargo", &[SIMULATOR, &["--"], args].concat())
 }
 
 /// The same simulator with the planted bugs of `docs/simulation.md` compiled in. It has a target
 /// folder of its own, so that no shipped build ever sees the flag.
 pub fn simulate_planted(args: &[&str]) -> Result<()> {
-    let mut all = vec![
-        "run",
-        "--quiet",
-        "--release",
-        "--locked",
-        "--package",
-        "quorate-sim",
-    ];
-    all.extend(["--target-dir", "target/planted", "--"]);
-    all.extend(args);
+    let all = [SIMULATOR, &["--target-dir", "target/planted", "--"], args].concat();
     shell::run_with("cargo", &all, &[("RUSTFLAGS", "--cfg planted")])
 }
 
