@@ -2,7 +2,8 @@
 //! on simulated disks, network and time. One seed, one history, byte for byte.
 //!
 //! Reading order: [`options`] (what a seed decides), [`world`] (time and events), [`host`] (one
-//! member), [`store`] (what survives a crash), [`checkers`] (what must hold), [`workload`].
+//! member), [`store`] (what survives a crash), [`checkers`] (what must hold), `workload` (what
+//! clients and misfortune do).
 
 pub mod checkers;
 pub mod disk;
