@@ -67,7 +67,11 @@ impl Handle {
     /// [`RequestError`].
     pub async fn read_barrier(&self) -> Result<(), RequestError> {
         let (reply, answer) = oneshot::channel();
-        self.request(Input::Read { reply })?;
+        let pushed = self
+            .shared
+            .inbox
+            .push_patient(Input::Read { reply }, INBOX_REQUESTS_MAX);
+        taken(pushed)?;
         answer.await.unwrap_or(Err(RequestError::Stopped))
     }
 
@@ -207,10 +211,14 @@ impl Handle {
     }
 
     fn request(&self, input: Input) -> Result<(), RequestError> {
-        match self.shared.inbox.push(input, INBOX_REQUESTS_MAX) {
-            Ok(()) => Ok(()),
-            Err(Refused::Full) => Err(RequestError::TooManyRequests),
-            Err(Refused::Closed) => Err(RequestError::Stopped),
-        }
+        taken(self.shared.inbox.push(input, INBOX_REQUESTS_MAX))
+    }
+}
+
+fn taken(pushed: Result<(), Refused>) -> Result<(), RequestError> {
+    match pushed {
+        Ok(()) => Ok(()),
+        Err(Refused::Full) => Err(RequestError::TooManyRequests),
+        Err(Refused::Closed) => Err(RequestError::Stopped),
     }
 }

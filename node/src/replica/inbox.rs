@@ -16,10 +16,22 @@ pub const INBOX_REQUESTS_MAX: usize = 16_384;
 /// beyond are dropped (Raft repeats them); completions are few and always find room.
 pub const INBOX_MAX: usize = 2 * INBOX_REQUESTS_MAX;
 
+/// What ends the owner's sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WakeOn {
+    /// Whatever arrives.
+    Anything,
+    /// Only what cannot wait: nothing can be done yet for the rest, so waking for it would be a
+    /// turn in vain.
+    Urgent,
+}
+
 struct State<T> {
     items: Vec<T>,
-    /// The owner sleeps and must be woken.
-    asleep: bool,
+    /// Some of `items` cannot wait.
+    urgent: bool,
+    /// The owner sleeps until this.
+    asleep: Option<WakeOn>,
     /// No more requests are taken.
     closed: bool,
 }
@@ -52,7 +64,8 @@ impl<T> Default for Inbox<T> {
         Self(Arc::new(Shared {
             state: Mutex::new(State {
                 items: Vec::new(),
-                asleep: false,
+                urgent: false,
+                asleep: None,
                 closed: false,
             }),
             wake: Condvar::new(),
@@ -66,6 +79,19 @@ impl<T> Inbox<T> {
     /// # Errors
     /// [`Refused`]; the input was dropped.
     pub fn push(&self, item: T, len_max: usize) -> Result<(), Refused> {
+        self.add(item, len_max, true)
+    }
+
+    /// As [`Inbox::push`], for an input that an owner who waits for [`WakeOn::Urgent`] need not
+    /// see before something else wakes it.
+    ///
+    /// # Errors
+    /// [`Refused`]; the input was dropped.
+    pub fn push_patient(&self, item: T, len_max: usize) -> Result<(), Refused> {
+        self.add(item, len_max, false)
+    }
+
+    fn add(&self, item: T, len_max: usize, urgent: bool) -> Result<(), Refused> {
         let mut state = self.0.state.lock();
         if state.closed {
             return Err(Refused::Closed);
@@ -74,7 +100,11 @@ impl<T> Inbox<T> {
             return Err(Refused::Full);
         }
         state.items.push(item);
-        let wake = std::mem::replace(&mut state.asleep, false);
+        state.urgent |= urgent;
+        let wake = state
+            .asleep
+            .take_if(|until| urgent || *until == WakeOn::Anything)
+            .is_some();
         drop(state);
         if wake {
             self.0.wake.notify_one();
@@ -93,13 +123,23 @@ impl<T> Inbox<T> {
     /// Takes all that waits, or sleeps up to `timeout` for something to arrive. `batch` must be
     /// empty; its allocation becomes the producers' next buffer.
     pub fn wait_and_drain(&self, batch: &mut Vec<T>, timeout: Duration) {
+        self.wait_and_drain_on(batch, timeout, WakeOn::Anything);
+    }
+
+    /// As [`Inbox::wait_and_drain`], asleep until `wake_on`; takes what did not wake it too.
+    pub fn wait_and_drain_on(&self, batch: &mut Vec<T>, timeout: Duration, wake_on: WakeOn) {
         debug_assert!(batch.is_empty(), "the previous batch was not finished");
         let mut state = self.0.state.lock();
-        if state.items.is_empty() && !timeout.is_zero() {
-            state.asleep = true;
+        let nothing = match wake_on {
+            WakeOn::Anything => state.items.is_empty(),
+            WakeOn::Urgent => !state.urgent,
+        };
+        if nothing && !timeout.is_zero() {
+            state.asleep = Some(wake_on);
             self.0.wake.wait_for(&mut state, timeout);
-            state.asleep = false;
+            state.asleep = None;
         }
+        state.urgent = false;
         std::mem::swap(batch, &mut state.items);
     }
 
@@ -138,6 +178,26 @@ mod tests {
         }
         assert_eq!(batch, [7]);
         thread.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn what_can_wait_does_not_wake_an_owner_who_waits_for_more() {
+        let inbox = Inbox::default();
+        let mut batch = Vec::new();
+        inbox.push_patient(1, 10).unwrap();
+        let producer = inbox.clone();
+        let thread = std::thread::spawn(move || producer.push(2, 10));
+        inbox.wait_and_drain_on(&mut batch, Duration::from_secs(60), WakeOn::Urgent);
+        assert_eq!(
+            batch,
+            [1, 2],
+            "the patient input alone did not end the wait"
+        );
+        thread.join().unwrap().unwrap();
+        batch.clear();
+        inbox.push_patient(3, 10).unwrap();
+        inbox.wait_and_drain_on(&mut batch, Duration::from_millis(1), WakeOn::Urgent);
+        assert_eq!(batch, [3], "it is taken when the time is over");
     }
 
     #[test]

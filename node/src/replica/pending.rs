@@ -252,10 +252,14 @@ impl Reads {
         });
     }
 
+    /// Whether another round may begin.
+    pub(super) fn has_room(&self) -> bool {
+        self.rounds.len() < READ_ROUNDS_MAX && self.confirmed.len() < CONFIRMED_MAX
+    }
+
     /// A fresh name for a round of all that wait, when there is room for one (E2).
     pub(super) fn next_round(&mut self) -> Option<ReadId> {
-        let room = self.rounds.len() < READ_ROUNDS_MAX && self.confirmed.len() < CONFIRMED_MAX;
-        if self.waiting.is_empty() || !room {
+        if self.waiting.is_empty() || !self.has_room() {
             return None;
         }
         self.next += 1;

@@ -8,6 +8,7 @@ use super::compaction::CompactionThread;
 use super::core::{Core, Effects};
 use super::disk::{DiskJob, DiskThread, NOTHING_WAITS};
 use super::handle::Shared;
+use super::inbox::WakeOn;
 use super::input::Input;
 use super::types::{ReplicaStatus, RequestError};
 use crate::env::Disk;
@@ -128,7 +129,10 @@ impl Shell {
             } else {
                 self.until_tick()
             };
-            self.shared.inbox.wait_and_drain(&mut batch, wait);
+            let wake_on = self.wake_on();
+            self.shared
+                .inbox
+                .wait_and_drain_on(&mut batch, wait, wake_on);
             match self.turn(&mut batch) {
                 Ok(again) => more = again,
                 Err(ended) => break ended,
@@ -153,6 +157,16 @@ impl Shell {
     /// The peer connections, for the next phase of the node's life.
     pub(super) fn into_transport(self) -> Transport {
         self.transport
+    }
+
+    /// While a round of reads is in flight, further ones can only join the next, which the end of
+    /// this one begins.
+    fn wake_on(&self) -> WakeOn {
+        if self.core.reads.has_room() {
+            WakeOn::Anything
+        } else {
+            WakeOn::Urgent
+        }
     }
 
     fn until_tick(&self) -> Duration {

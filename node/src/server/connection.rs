@@ -5,9 +5,10 @@
 //! May assume: the stream is connected and, once there is TLS, decrypted: any byte stream will do.
 //! Must not know: what a request means.
 
+use super::client_io::ClientIo;
 use super::context::{CONCURRENT_STREAMS_MAX, Context};
 use super::{grpc, rest};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use h2::RecvStream;
 use h2::server::SendResponse;
@@ -20,11 +21,11 @@ use prometheus::IntGauge;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::task::unconstrained;
 use tokio_util::sync::CancellationToken;
 
@@ -55,7 +56,7 @@ where
         () = stop.cancelled() => return,
     };
     if let Ok(Ok((protocol, read))) = found {
-        let io = Rewound { read, inner: io };
+        let io = ClientIo::new(read, io);
         match protocol {
             Protocol::Http1 => http1(context, io, stop).await,
             Protocol::Http2 => http2(&context, io, stop).await,
@@ -225,64 +226,6 @@ where
     let _ = connection.await;
 }
 
-/// A byte stream from which some bytes have been read already.
-struct Rewound<S> {
-    read: Bytes,
-    inner: S,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        task: &mut std::task::Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.read.is_empty() {
-            return Pin::new(&mut self.inner).poll_read(task, buffer);
-        }
-        let len = self.read.len().min(buffer.remaining());
-        buffer.put_slice(&self.read[..len]);
-        self.read.advance(len);
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        task: &mut std::task::Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(task, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        task: &mut std::task::Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(task, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(
-        mut self: Pin<&mut Self>,
-        task: &mut std::task::Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(task)
-    }
-
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        task: &mut std::task::Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(task)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,19 +254,5 @@ mod tests {
         let (protocol, read) = sniffed(&[b"P", b"UT /key/a"]).await.unwrap();
         assert_eq!((protocol, &read[..]), (Protocol::Http1, &b"PUT /key/a"[..]));
         assert!(sniffed(&[b"PRI"]).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn bytes_read_while_looking_are_read_again() {
-        let (mut client, server) = tokio::io::duplex(64);
-        client.write_all(b"def").await.unwrap();
-        drop(client);
-        let mut rewound = Rewound {
-            read: Bytes::from_static(b"abc"),
-            inner: server,
-        };
-        let mut text = String::new();
-        rewound.read_to_string(&mut text).await.unwrap();
-        assert_eq!(text, "abcdef");
     }
 }

@@ -10,6 +10,7 @@
 //! Caveat: connections are handed out in turn, so a thread with few but busy ones may be the
 //! slowest; spreading streams instead would cost a hand-over per request.
 
+mod client_io;
 mod connection;
 mod context;
 mod convert;
