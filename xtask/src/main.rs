@@ -5,6 +5,8 @@ mod checks;
 mod cluster;
 mod codegen;
 mod compat;
+mod image;
+mod kube;
 mod nightly;
 mod shell;
 mod tidy;
@@ -55,6 +57,13 @@ enum Command {
     },
     /// Measures Quorate against real etcd in the same run (needs Go).
     Bench(bench::Options),
+    /// Builds the container image without a registry, as the Dockerfile does.
+    Image(image::Options),
+    /// A real one-node Kubernetes in namespaces of its own, and the tests that need one.
+    Kube {
+        #[command(subcommand)]
+        command: kube::KubeCommand,
+    },
     /// The long runs: all seeds, all planted bugs, many rounds of kill and heal.
     Nightly,
 }
@@ -76,6 +85,8 @@ fn main() -> ExitCode {
         }
         Command::Compat { script } => compat::run(&script),
         Command::Bench(options) => bench::run(&options),
+        Command::Image(options) => image::build(&options).map(drop),
+        Command::Kube { command } => kube::run(command),
         Command::Nightly => nightly::run(),
     };
     match result {

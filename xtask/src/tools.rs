@@ -51,7 +51,14 @@ fn programs() -> [Program; 3] {
     ]
 }
 
-fn cache() -> Result<PathBuf> {
+/// The folder that keeps all tools: `QUORATE_TOOLS_CACHE`, or a folder of the user's cache.
+///
+/// # Errors
+/// When the environment names no place at all.
+pub fn cache() -> Result<PathBuf> {
+    if let Some(cache) = std::env::var_os("QUORATE_TOOLS_CACHE") {
+        return Ok(PathBuf::from(cache));
+    }
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
@@ -110,7 +117,11 @@ fn build(cache: &Path, program: &Program) -> Result<()> {
     Ok(())
 }
 
-fn go(dir: &Path, args: &[&str]) -> Result<()> {
+/// Runs `go` in `dir` without cgo and returns what it printed.
+///
+/// # Errors
+/// When Go is missing or fails; the error carries what it wrote.
+pub fn go(dir: &Path, args: &[&str]) -> Result<String> {
     let output = Command::new("go")
         .args(args)
         .current_dir(dir)
@@ -124,5 +135,5 @@ fn go(dir: &Path, args: &[&str]) -> Result<()> {
             String::from_utf8_lossy(&output.stderr)
         );
     }
-    Ok(())
+    String::from_utf8(output.stdout).context("go printed something that is not UTF-8")
 }

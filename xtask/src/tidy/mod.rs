@@ -5,6 +5,7 @@ mod deps;
 mod scenarios;
 mod text;
 
+use crate::image;
 use anyhow::{Result, bail};
 
 /// One broken rule: where, and what to do.
@@ -45,6 +46,10 @@ const RULES: &[(&str, Rule)] = &[
     (
         "every scenario of the catalogue has a test",
         scenarios::catalogue_is_covered,
+    ),
+    (
+        "the Dockerfile and `cargo xtask image` build the same image",
+        image::matches_the_contract,
     ),
 ];
 

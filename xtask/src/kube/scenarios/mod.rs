@@ -1,0 +1,177 @@
+//! `cargo xtask kube test`: a run of its own, the image of this tree, and scenarios by name, one
+//! file per subject. Each prints how long it took; the run is gone afterwards, whatever happened.
+
+mod cel;
+mod cel_cases;
+mod manifests;
+
+use super::bench::Bench;
+use super::run::Run;
+use super::up;
+use crate::{image, shell};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::path::Path;
+use std::time::Instant;
+
+/// Options of `test`.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Only scenarios whose name contains this.
+    #[arg(default_value = "")]
+    only: String,
+    /// Use this run, as it is, instead of starting one; it stays.
+    #[arg(long)]
+    on: Option<String>,
+    /// How the image's program is compiled.
+    #[arg(long, value_enum, default_value_t = image::Profile::Release)]
+    profile: image::Profile,
+    /// List the scenarios.
+    #[arg(long)]
+    list: bool,
+}
+
+/// One thing that must be true on a real Kubernetes.
+struct Scenario {
+    name: &'static str,
+    /// What it shows, in a sentence.
+    shows: &'static str,
+    /// Whether members or the operator run in it, for which it needs the image.
+    needs_image: bool,
+    run: fn(&Bench) -> Result<()>,
+}
+
+/// In the order in which they run: what everything else rests on comes first.
+const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "crd",
+        shows: "the API server accepts the CRD and offers the resource, its status and its scale",
+        needs_image: false,
+        run: manifests::crd,
+    },
+    Scenario {
+        name: "examples",
+        shows: "the API server accepts every example of deploy/examples",
+        needs_image: false,
+        run: manifests::examples,
+    },
+    Scenario {
+        name: "cel",
+        shows: "every CEL rule accepts what it should and refuses, with its message, what it should",
+        needs_image: false,
+        run: cel::rules,
+    },
+    Scenario {
+        name: "image",
+        shows: "the image runs as non-root on a read-only root in a namespace that enforces it",
+        needs_image: true,
+        run: manifests::image,
+    },
+    Scenario {
+        name: "volumes",
+        shows: "the bench's volumes are writable without root, grow online, and go with their claim",
+        needs_image: true,
+        run: manifests::volumes,
+    },
+];
+
+/// Runs the scenarios.
+///
+/// # Errors
+/// When one fails, after all have run; or when the run does not start.
+pub fn test(options: &Options) -> Result<()> {
+    let chosen: Vec<&Scenario> = SCENARIOS
+        .iter()
+        .filter(|scenario| scenario.name.contains(&options.only))
+        .collect();
+    if options.list || chosen.is_empty() {
+        for scenario in SCENARIOS {
+            println!("{:<10} {}", scenario.name, scenario.shows);
+        }
+        if chosen.is_empty() {
+            bail!("no scenario's name contains {:?}", options.only);
+        }
+        return Ok(());
+    }
+    let mut images = Vec::new();
+    if chosen.iter().any(|scenario| scenario.needs_image) {
+        images.push(image::build(&image::Options::with_profile(
+            options.profile,
+        ))?);
+    }
+    if let Some(name) = &options.on {
+        let bench = Bench::attach(&Run::named(name)?)?;
+        for image in &images {
+            bench.load(image)?;
+        }
+        return run_all(&bench, &chosen);
+    }
+    let started = up::start(&up::Options {
+        images,
+        ..up::Options::default()
+    })?;
+    println!("kube test: node Ready in {} s", started.seconds);
+    let result = run_all(&started.bench, &chosen);
+    if result.is_err() {
+        keep_logs(&started.bench);
+    }
+    result.and(started.end())
+}
+
+fn run_all(bench: &Bench, chosen: &[&Scenario]) -> Result<()> {
+    let mut failed = Vec::new();
+    for scenario in chosen {
+        #[expect(clippy::disallowed_methods, reason = "a measurement for people")]
+        let start = Instant::now();
+        let result = (scenario.run)(bench);
+        let seconds = start.elapsed().as_secs_f64();
+        match result {
+            Ok(()) => println!("{:<10} ok      {seconds:6.1} s", scenario.name),
+            Err(error) => {
+                println!("{:<10} FAILED  {seconds:6.1} s", scenario.name);
+                eprintln!("  it shows: {}\n  {error:#}", scenario.shows);
+                failed.push(scenario.name);
+            }
+        }
+    }
+    if !failed.is_empty() {
+        bail!(
+            "{} of {} scenarios failed: {}",
+            failed.len(),
+            chosen.len(),
+            failed.join(", ")
+        );
+    }
+    println!("kube test: {} scenarios passed", chosen.len());
+    Ok(())
+}
+
+/// Copies the logs of a run that is about to vanish to where a person finds them.
+fn keep_logs(bench: &Bench) {
+    let to = shell::root().join("target/kube").join(bench.run().name());
+    match copy_files(&bench.run().join("log"), &to) {
+        Ok(()) => eprintln!("kube test: the run's logs are in {}", shell::shown(&to)),
+        Err(error) => eprintln!("kube test: cannot keep the run's logs: {error:#}"),
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let path = entry?.path();
+        let name = path.file_name().context("a file has a name")?;
+        std::fs::copy(&path, to.join(name))?;
+    }
+    Ok(())
+}
+
+/// Makes a namespace that enforces restricted pod security, gives it to `work`, and deletes it.
+fn in_namespace(bench: &Bench, name: &str, work: impl FnOnce(&str) -> Result<()>) -> Result<()> {
+    bench.apply(&format!(
+        "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n  labels:\n    \
+         pod-security.kubernetes.io/enforce: restricted\n"
+    ))?;
+    let result = work(name);
+    let deleted = bench.kubectl(&["delete", "namespace", name, "--wait=false"]);
+    result.and(deleted.map(drop))
+}
