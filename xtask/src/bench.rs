@@ -123,6 +123,7 @@ pub fn run(options: &Options) -> Result<()> {
         name: "etcd",
         program: tools.etcd.clone(),
         first: &[],
+        more: &[],
     };
     let dir = std::env::temp_dir().join(format!("quorate-bench-{}", std::process::id()));
     println!("{}", machine()?);

@@ -4,7 +4,7 @@
 use crate::shell;
 use anyhow::{Context, Result, bail};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -21,6 +21,8 @@ pub struct Server {
     pub program: PathBuf,
     /// Arguments before the flags (`node` for Quorate).
     pub first: &'static [&'static str],
+    /// Flags beside those that make a member of the cluster.
+    pub more: &'static [&'static str],
 }
 
 /// Three running members.
@@ -35,6 +37,15 @@ impl Cluster {
     /// Starts three members that listen from `base_port` on, in fresh folders under `dir`, and
     /// waits until each is healthy.
     pub fn start(server: &Server, dir: &Path, base_port: u16) -> Result<Self> {
+        // A server of somebody else would answer for ours, and nothing would tell.
+        for port in (0..4).flat_map(|slot| [0, 1].map(|of| base_port + slot * 10 + of)) {
+            TcpListener::bind(("127.0.0.1", port)).with_context(|| {
+                format!(
+                    "port {port} of loopback is needed and in use: wait for the other run to end, \
+                     or end the process that `ss -lptn 'sport = :{port}'` names"
+                )
+            })?;
+        }
         std::fs::create_dir_all(dir)?;
         let mut cluster = Self {
             members: Vec::new(),
@@ -157,6 +168,7 @@ impl Cluster {
                 state,
             ])
             .args(["--log-level", "warn"])
+            .args(self.server.more)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -243,6 +255,7 @@ pub fn quorate() -> Result<Server> {
         name: "quorate",
         program,
         first: &["node"],
+        more: &[],
     })
 }
 

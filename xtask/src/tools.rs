@@ -1,9 +1,14 @@
 //! Real etcd, etcdctl and etcd's load tool, built from their Go modules into a cache: the oracle of
 //! `cargo xtask compat` and the opponent of `cargo xtask bench`.
 //!
-//! Needs Go 1.26 or newer on the PATH. The first build takes some minutes, later calls nothing.
+//! Needs Go on the PATH. A Go that is too old for etcd fetches the one it takes by itself, as a
+//! module, whose checksum Go verifies like that of any other. The first build takes some minutes,
+//! later calls nothing.
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,6 +16,21 @@ use std::process::Command;
 pub const ETCD_VERSION: &str = "3.7.3";
 /// The newest release of etcd's load tool that is published as a module.
 const BENCHMARK_VERSION: &str = "3.7.1";
+
+/// What etcd's `go.mod` asks for: the language of the wrappers, in the form of a release.
+const GO_NEEDED: &str = "1.26.0";
+/// The release that is fetched when the Go on the PATH cannot fetch one by itself.
+const GO_RELEASE: &str = "1.26.8";
+/// From this minor version of Go 1 on, Go fetches the release that a module asks for.
+const GO_FETCHES_ITSELF: u32 = 21;
+
+/// The server that Quorate is compared with, and the client that asks both.
+pub struct Oracle {
+    /// The server.
+    pub etcd: PathBuf,
+    /// The command-line client.
+    pub etcdctl: PathBuf,
+}
 
 /// Paths of the three programs.
 pub struct EtcdTools {
@@ -66,21 +86,29 @@ pub fn cache() -> Result<PathBuf> {
     Ok(base.join("quorate-tools"))
 }
 
-/// Builds what is missing and returns where the programs are.
-pub fn etcd_tools() -> Result<EtcdTools> {
+/// Builds etcd and etcdctl if they are missing and returns where they are.
+pub fn oracle() -> Result<Oracle> {
+    let [etcd, etcdctl, _] = programs();
     let cache = cache()?;
-    for program in programs() {
-        build(&cache, &program)?;
-    }
-    let bin = cache.join("bin");
-    Ok(EtcdTools {
-        etcd: bin.join("etcd"),
-        etcdctl: bin.join("etcdctl"),
-        benchmark: bin.join("etcd-benchmark"),
+    Ok(Oracle {
+        etcd: build(&cache, &etcd)?,
+        etcdctl: build(&cache, &etcdctl)?,
     })
 }
 
-fn build(cache: &Path, program: &Program) -> Result<()> {
+/// The same with the load tool.
+pub fn etcd_tools() -> Result<EtcdTools> {
+    let [_, _, benchmark] = programs();
+    let Oracle { etcd, etcdctl } = oracle()?;
+    Ok(EtcdTools {
+        etcd,
+        etcdctl,
+        benchmark: build(&cache()?, &benchmark)?,
+    })
+}
+
+/// The path of a program, which is built unless it is there.
+fn build(cache: &Path, program: &Program) -> Result<PathBuf> {
     // The version is part of the folder, so that a new one is built and an old one is not used.
     let version = program.require.rsplit(' ').next().unwrap_or_default();
     let source = cache
@@ -89,19 +117,28 @@ fn build(cache: &Path, program: &Program) -> Result<()> {
     let target = cache.join("bin").join(program.name);
     let stamp = source.join("built");
     if target.exists() && stamp.exists() {
-        return Ok(());
+        return Ok(target);
     }
-    println!(
-        "building {} {version} from its Go module (once)",
-        program.name
-    );
     std::fs::create_dir_all(&source)?;
     std::fs::create_dir_all(cache.join("bin"))?;
+    let go = Go::find(cache)?;
+    println!(
+        "building {} {version} from its Go module (once; a few minutes)",
+        program.name
+    );
     std::fs::write(source.join("main.go"), program.main)?;
-    let module = format!("module wrapper\n\ngo 1.26\n\nrequire {}\n", program.require);
+    let module = format!(
+        "module wrapper\n\ngo {GO_NEEDED}\n\nrequire {}\n",
+        program.require
+    );
     std::fs::write(source.join("go.mod"), module)?;
-    go(&source, &["mod", "tidy"])?;
-    go(
+    go.run(&source, &["mod", "tidy"])?;
+    // Under a name of its own first: another run may be starting the one that is there.
+    let fresh = cache
+        .join("bin")
+        .join(format!("{}.{}", program.name, std::process::id()));
+    let output = fresh.to_string_lossy();
+    go.run(
         &source,
         &[
             "build",
@@ -109,31 +146,123 @@ fn build(cache: &Path, program: &Program) -> Result<()> {
             "-ldflags",
             "-s -w",
             "-o",
-            &target.to_string_lossy(),
+            &output,
             ".",
         ],
     )?;
+    std::fs::rename(&fresh, &target)?;
     std::fs::write(stamp, version)?;
-    Ok(())
+    Ok(target)
 }
 
-/// Runs `go` in `dir` without cgo and returns what it printed.
+/// Runs a Go that can build etcd in `dir`, without cgo, and returns what it printed.
 ///
 /// # Errors
 /// When Go is missing or fails; the error carries what it wrote.
 pub fn go(dir: &Path, args: &[&str]) -> Result<String> {
-    let output = Command::new("go")
-        .args(args)
-        .current_dir(dir)
-        .envs([("CGO_ENABLED", "0"), ("GOFLAGS", "-mod=mod")])
-        .output()
-        .context("cannot start `go`: install Go 1.26 or newer")?;
-    if !output.status.success() {
-        bail!(
-            "`go {}` failed:\n{}",
-            args.join(" "),
-            String::from_utf8_lossy(&output.stderr)
-        );
+    let outside = cache()?;
+    std::fs::create_dir_all(&outside)?;
+    Go::find(&outside)?.output(dir, args)
+}
+
+/// A Go that can build etcd.
+struct Go {
+    program: PathBuf,
+    /// Which release it may use: itself only, or whichever a module asks for.
+    toolchain: &'static str,
+}
+
+impl Go {
+    /// The one on the PATH, or the release that it fetches; `dir` is a folder outside a module.
+    fn find(dir: &Path) -> Result<Self> {
+        let on_path = Self {
+            program: PathBuf::from("go"),
+            toolchain: "auto",
+        };
+        let version = on_path.output(dir, &["env", "GOVERSION"])?;
+        match minor_version(&version) {
+            Some(minor) if minor >= GO_FETCHES_ITSELF => Ok(on_path),
+            Some(_) | None => on_path.fetch_release(dir),
+        }
     }
-    String::from_utf8(output.stdout).context("go printed something that is not UTF-8")
+
+    /// Fetches a release as the module that it is published as, for a Go that is too old to.
+    fn fetch_release(&self, dir: &Path) -> Result<Self> {
+        println!("fetching Go {GO_RELEASE}: the one on the PATH is too old for etcd");
+        let platform = self.output(dir, &["env", "GOOS", "GOARCH"])?;
+        let platform = platform.split_whitespace().collect::<Vec<_>>().join("-");
+        let module = format!("golang.org/toolchain@v0.0.1-go{GO_RELEASE}.{platform}");
+        let fetched = self.output(dir, &["mod", "download", "-json", &module])?;
+        let fetched: Value = serde_json::from_str(&fetched)?;
+        let root = fetched["Dir"].as_str().context("Go does not say where")?;
+        // A module has no executable files; these two folders hold nothing else.
+        let root = Path::new(root);
+        let tools = root.join(format!("pkg/tool/{}", platform.replace('-', "_")));
+        for folder in [root.join("bin"), tools] {
+            make_executable(&folder)
+                .with_context(|| format!("cannot use Go {GO_RELEASE} in {}", folder.display()))?;
+        }
+        Ok(Self {
+            program: root.join("bin/go"),
+            toolchain: "local",
+        })
+    }
+
+    fn run(&self, dir: &Path, args: &[&str]) -> Result<()> {
+        self.output(dir, args).map(drop)
+    }
+
+    fn output(&self, dir: &Path, args: &[&str]) -> Result<String> {
+        let output = Command::new(&self.program)
+            .args(args)
+            .current_dir(dir)
+            .envs([("CGO_ENABLED", "0"), ("GOFLAGS", "-mod=mod")])
+            .envs([("GOTOOLCHAIN", self.toolchain), ("GOWORK", "off")])
+            .env_remove("GOROOT")
+            .output()
+            .with_context(|| {
+                format!(
+                    "cannot start `{}`: real etcd {ETCD_VERSION} is built from its Go modules. \
+                     Install Go (for instance `apt-get install golang-go`; an old one fetches \
+                     {GO_RELEASE} by itself) and put it on the PATH",
+                    self.program.display()
+                )
+            })?;
+        if !output.status.success() {
+            bail!(
+                "`go {}` failed in {}:\n{}",
+                args.join(" "),
+                dir.display(),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        String::from_utf8(output.stdout).context("go printed something that is not UTF-8")
+    }
+}
+
+/// `26` of `go1.26.8`.
+fn minor_version(version: &str) -> Option<u32> {
+    let (_, minor) = version.trim().split_once("go1.")?;
+    let digits = minor.split(|letter: char| !letter.is_ascii_digit()).next();
+    digits?.parse().ok()
+}
+
+fn make_executable(folder: &Path) -> Result<()> {
+    for file in std::fs::read_dir(folder)? {
+        std::fs::set_permissions(file?.path(), Permissions::from_mode(0o555))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_go_is_read() {
+        assert_eq!(minor_version("go1.26.8\n"), Some(26));
+        assert_eq!(minor_version("go1.19"), Some(19));
+        assert_eq!(minor_version("go1.27rc1"), Some(27));
+        assert_eq!(minor_version("devel +abc"), None);
+    }
 }

@@ -1,60 +1,83 @@
 //! Calls etcdctl on one cluster and gives what it printed, with what may differ masked.
 
 use super::mask::{self, Added};
+use super::rest;
 use super::script::{self, Command};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command as Process, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// How often a started member is looked for, and how long one waits between two looks.
-const LOOKS_MAX: usize = 600;
+/// How long a cluster may take to come to rest: etcd's slowest timer is 5 s, a machine may be busy.
+const REST_TIMEOUT: Duration = Duration::from_secs(90);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// For commands that name no time of their own: on a busy machine etcdctl's 5 s may not be enough,
+/// and a timeout would look like a difference.
+const COMMAND_TIMEOUT: (&str, &str) = ("ETCDCTL_COMMAND_TIMEOUT", "20s");
+/// What an answer depends on that each member gives for itself: such a command is sent only to a
+/// cluster at rest.
+const OWN_VIEWS: &[&str] = &[
+    "--consistency=s",
+    "endpoint ",
+    "move-leader",
+    "member promote",
+];
 
 /// Speaks to one cluster.
 pub struct Player {
     etcdctl: PathBuf,
     /// Where commands go, comma-separated.
     pub endpoints: String,
+    /// Endpoints of the members of the beginning, which can always be asked for the membership: a
+    /// learner refuses to.
+    first: Vec<String>,
     added: Added,
+    /// Endpoints of members that were killed.
+    dead: BTreeSet<String>,
 }
 
-struct Member {
-    id: String,
-    name: String,
-    peer_url: String,
-    endpoint: String,
-    leads: bool,
+/// One line of `member list`.
+pub struct Member {
+    pub id: String,
+    /// Empty until it has started.
+    pub name: String,
+    pub peer_url: String,
+    pub endpoint: String,
+    pub leads: bool,
+    pub learner: bool,
 }
 
 impl Player {
-    /// Waits until every member knows the names of all.
+    /// Waits until the cluster, which has just started, is at rest.
     pub fn new(etcdctl: &Path, all: &[String]) -> Result<Self> {
         let mut player = Self {
             etcdctl: etcdctl.to_path_buf(),
-            endpoints: String::new(),
+            endpoints: all.first().cloned().unwrap_or_default(),
+            first: all.to_vec(),
             added: Added::default(),
+            dead: BTreeSet::new(),
         };
-        for endpoint in all.iter().rev() {
-            player.endpoints.clone_from(endpoint);
-            player.wait_until("every member has published its name", |members| {
-                members.len() == all.len() && members.iter().all(|member| !member.name.is_empty())
-            })?;
-        }
-        let first: Vec<String> = player
-            .members()?
-            .into_iter()
-            .map(|member| member.id)
-            .collect();
+        player.wait_started(all.len())?;
+        let members = player.members()?.into_iter();
+        let first: Vec<String> = members.map(|member| member.id).collect();
         player.added = Added::beside(&first);
         Ok(player)
     }
 
+    /// Takes note that the member at this endpoint is dead, and waits until the others know.
+    pub fn killed(&mut self, endpoint: String) -> Result<()> {
+        self.dead.insert(endpoint);
+        self.wait_at_rest()
+    }
+
     /// Runs a command; its output, its error output and its exit code, masked.
     pub fn run(&mut self, command: &Command) -> Result<String> {
+        if OWN_VIEWS.iter().any(|view| command.line.contains(view)) {
+            self.wait_at_rest()?;
+        }
         let line = self.substitute(&command.line)?;
         let mut words = script::words(&line)?;
         if !line.contains("--endpoints") {
@@ -62,6 +85,7 @@ impl Player {
         }
         let mut child = Process::new(&self.etcdctl)
             .args(&words)
+            .env(COMMAND_TIMEOUT.0, COMMAND_TIMEOUT.1)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -108,21 +132,49 @@ impl Player {
         Ok(named.collect::<Vec<_>>().join(","))
     }
 
-    /// Waits until a member with this name is there.
-    pub fn wait_started(&self, name: &str) -> Result<()> {
-        self.wait_until(&format!("{name} has published its name"), |members| {
-            members.iter().any(|member| member.name == name)
+    /// Waits until so many members have started and the cluster is at rest.
+    pub fn wait_started(&self, count: usize) -> Result<()> {
+        self.wait_until(|members| {
+            let started = members.iter().filter(|member| !member.name.is_empty());
+            let started = started.count();
+            (started != count).then(|| format!("{started} of {count} members have started"))
         })
     }
 
-    fn wait_until(&self, what: &str, done: impl Fn(&[Member]) -> bool) -> Result<()> {
-        for _ in 0..LOOKS_MAX {
-            if done(&self.members()?) {
-                return Ok(());
+    /// How many members have started.
+    pub fn started(&self) -> Result<usize> {
+        let members = self.members()?.into_iter();
+        Ok(members.filter(|member| !member.name.is_empty()).count())
+    }
+
+    /// Waits until nothing that a script compares changes by itself any more (`rest`).
+    pub fn wait_at_rest(&self) -> Result<()> {
+        self.wait_until(|_| None)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a deadline for real processes")]
+    fn wait_until(&self, disquiet: impl Fn(&[Member]) -> Option<String>) -> Result<()> {
+        let deadline = Instant::now() + REST_TIMEOUT;
+        loop {
+            let members = self.members()?;
+            let why = disquiet(&members).or_else(|| self.disquiet(&members));
+            let Some(why) = why else { return Ok(()) };
+            if Instant::now() > deadline {
+                bail!("the cluster did not come to rest within {REST_TIMEOUT:?}: {why}");
             }
             std::thread::sleep(LOOK_INTERVAL);
         }
-        bail!("waited in vain until {what}");
+    }
+
+    fn disquiet(&self, members: &[Member]) -> Option<String> {
+        let asked = rest::asked(members, &self.dead).join(",");
+        match self.plain(&asked, &["endpoint", "status", "-w", "json"]) {
+            Ok(text) => {
+                let statuses: Vec<Value> = serde_json::from_str(&text).unwrap_or_default();
+                rest::disquiet(members, &self.dead, &statuses)
+            }
+            Err(error) => Some(error.to_string()),
+        }
     }
 
     fn substitute(&self, line: &str) -> Result<String> {
@@ -163,32 +215,37 @@ impl Player {
         Ok(line)
     }
 
-    /// The members, as the first of our endpoints has them.
+    /// The members, as the first member that is alive has them.
     fn members(&self) -> Result<Vec<Member>> {
-        let list = self.plain(&["member", "list", "--consistency=s"])?;
-        let status = self.plain(&["endpoint", "status", "-w", "json"])?;
+        let mut alive = self.first.iter();
+        let endpoint = alive.find(|endpoint| !self.dead.contains(*endpoint));
+        let endpoint = endpoint.context("every member was killed")?;
+        let list = self.plain(endpoint, &["member", "list", "--consistency=s"])?;
+        let status = self.plain(endpoint, &["endpoint", "status", "-w", "json"])?;
         let status: Value = serde_json::from_str(&status).unwrap_or(Value::Null);
         let leader = status[0]["Status"]["leader"].as_u64();
         let leader = leader.map(|id| format!("{id:x}"));
         let member = |line: &str| {
             let fields: Vec<&str> = line.split(", ").collect();
-            (fields.len() >= 5).then(|| Member {
+            (fields.len() >= 6).then(|| Member {
                 id: fields[0].to_owned(),
                 name: fields[2].to_owned(),
                 peer_url: fields[3].to_owned(),
                 endpoint: fields[4].trim_start_matches("http://").to_owned(),
                 leads: leader.as_deref() == Some(fields[0]),
+                learner: fields[5] == "true",
             })
         };
         Ok(list.lines().filter_map(member).collect())
     }
 
-    fn plain(&self, words: &[&str]) -> Result<String> {
-        let endpoint = self.endpoints.split(',').next().unwrap_or_default();
+    /// What etcdctl prints on standard output, which is empty when it fails.
+    fn plain(&self, endpoints: &str, words: &[&str]) -> Result<String> {
         let output = Process::new(&self.etcdctl)
             .args(words)
-            .arg(format!("--endpoints={endpoint}"))
-            .output()?;
+            .arg(format!("--endpoints={endpoints}"))
+            .output()
+            .context("cannot start etcdctl")?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 }
