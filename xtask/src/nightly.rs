@@ -4,8 +4,10 @@ use crate::{bench, checks, compat, shell};
 use anyhow::Result;
 use clap::Parser;
 
-/// Simulation in breadth, every planted bug, long process tests, compatibility and benchmarks.
+/// Dependencies, simulation in breadth, every planted bug, long process tests, compatibility and
+/// benchmarks.
 pub fn run() -> Result<()> {
+    dependencies()?;
     checks::simulate(&["--seeds", "50000"])?;
     checks::simulate_planted(&["--planted", "all", "--seeds", "20000"])?;
     compat::run("")?;
@@ -20,6 +22,20 @@ pub fn run() -> Result<()> {
     ];
     shell::run_with("cargo", &args, &[("QUORATE_TEST_ROUNDS", "20")])?;
     bench::run(&BenchCommand::parse_from(["bench", "--million"]).options)
+}
+
+/// What `deny.toml` asks of everything that we lock.
+fn dependencies() -> Result<()> {
+    if shell::output("cargo", &["deny", "--version"]).is_err() {
+        shell::run("cargo", &["install", "cargo-deny", "--locked"])?;
+    }
+    shell::run("cargo", &["deny", "check", "bans", "licenses", "sources"])?;
+    // The advisories live in a repository of their own, which a closed network does not reach.
+    if let Err(error) = shell::run("cargo", &["deny", "fetch", "db"]) {
+        println!("the published advisories are NOT checked, they cannot be fetched: {error:#}");
+        return Ok(());
+    }
+    shell::run("cargo", &["deny", "check", "--disable-fetch", "advisories"])
 }
 
 #[derive(Parser)]
