@@ -5,4 +5,6 @@ mod guard;
 mod hostile;
 mod mistakes;
 mod process;
+mod terminal;
+mod unknown;
 mod up;

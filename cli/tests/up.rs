@@ -42,12 +42,17 @@ impl Up {
             "apiVersion: quorate.dev/v1alpha1\nkind: KvCluster\nmetadata:\n  name: demo\n\
              spec:\n  replicas: {replicas}\n"
         );
+        self.write_text(&text);
+    }
+
+    /// Writes any text in its place.
+    pub(crate) fn write_text(&self, text: &str) {
         let fresh = self.dir.path().join("cluster.yaml.new");
         fs::write(&fresh, text).expect("the manifest can be written");
         fs::rename(fresh, self.manifest()).expect("the manifest can be replaced");
     }
 
-    fn command(&self, more: &[&str]) -> Command {
+    pub(crate) fn command(&self, more: &[&str]) -> Command {
         let mut command = crate::guard::quorate();
         command
             .arg("up")

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use crossterm::{cursor, queue, terminal};
+use crossterm::terminal::{self, Clear, ClearType};
+use crossterm::{cursor, queue};
 use quorate_operator::crd::{KvClusterStatus, MemberStatus};
 use quorate_operator::platform::local::{self, Ended, Local, Options, Progress, Report, Until};
 use serde_json::json;
@@ -198,25 +199,30 @@ impl Screen {
         Ok(())
     }
 
+    /// Draws the picture in the place of the one before, in one write: a terminal that shows half
+    /// of it flickers.
     fn draw(&mut self, picture: &Picture) {
         let text = picture.table(self.colours);
-        let mut out = std::io::stdout().lock();
         let (width, height) = terminal::size().unwrap_or((80, 24));
-        // A line that wraps would take two rows and spoil the next redraw.
-        let lines: Vec<String> = text
-            .lines()
-            .take(usize::from(height.saturating_sub(1)).max(1))
-            .map(|line| cut(line, usize::from(width)))
-            .collect();
+        let mut frame = Vec::new();
         if self.drawn > 0 {
-            let _ = queue!(out, cursor::MoveToPreviousLine(self.drawn));
+            let _ = queue!(frame, cursor::MoveToPreviousLine(self.drawn));
         }
-        let _ = queue!(out, terminal::Clear(terminal::ClearType::FromCursorDown));
-        for line in &lines {
-            let _ = writeln!(out, "{line}");
+        // A line that wraps would take two rows and spoil the next redraw; so would a scroll.
+        let rows = usize::from(height.saturating_sub(1)).max(1);
+        let mut lines = 0;
+        for line in text.lines().take(rows) {
+            // Before the line: behind one that fills the row it would take the last letter.
+            let _ = queue!(frame, Clear(ClearType::UntilNewLine));
+            frame.extend_from_slice(cut(line, usize::from(width)).as_bytes());
+            frame.push(b'\n');
+            lines += 1;
         }
-        let _ = out.flush();
-        self.drawn = u16::try_from(lines.len()).unwrap_or(u16::MAX);
+        let _ = queue!(frame, Clear(ClearType::FromCursorDown));
+        let mut out = std::io::stdout().lock();
+        // Whoever closed the terminal does not look any more.
+        let _ = out.write_all(&frame).and_then(|()| out.flush());
+        self.drawn = lines;
     }
 }
 
@@ -252,6 +258,10 @@ impl Report for Screen {
         // On standard error and once: the picture shows the world, and there is none to show.
         if self.trouble != why {
             eprintln!("quorate up: {why}");
+            if std::io::stderr().is_terminal() {
+                // The line stands below the picture, so the next picture stands below the line.
+                self.drawn = 0;
+            }
             why.clone_into(&mut self.trouble);
         }
     }
