@@ -5,13 +5,12 @@
 //! picture of the state (leader, indexes, sizes) is set when somebody scrapes, not when it changes.
 //! Must not know: who scrapes and how, where the values come from.
 
-use prometheus::core::Collector;
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder, exponential_buckets,
-};
+use family::gauge_vec;
+use prometheus::{Histogram, IntCounter, Registry, TextEncoder};
 use quorate_api::limits::ETCD_VERSION;
 
+#[macro_use]
+mod family;
 mod process;
 mod replica;
 
@@ -52,85 +51,128 @@ pub struct Metrics {
     process: process::ProcessMetrics,
 }
 
-/// What the server counts and what it fills in when scraped.
-pub struct ServerMetrics {
-    grpc_started: IntCounterVec,
-    grpc_handled: IntCounterVec,
-    grpc_received: IntCounterVec,
-    grpc_sent: IntCounterVec,
-    request_duration: HistogramVec,
-    /// Payload bytes received from gRPC clients.
-    pub client_received_bytes: IntCounter,
-    /// Payload bytes sent to gRPC clients.
-    pub client_sent_bytes: IntCounter,
-    /// Requests by kind of call and the API version the client claims.
-    pub client_requests: IntCounterVec,
-    /// `/health` said yes.
-    pub health_success: IntCounter,
-    /// `/health` said no.
-    pub health_failures: IntCounter,
-    /// Newest outcome of each check of `/livez` and `/readyz`: 1 or 0.
-    pub healthcheck: IntGaugeVec,
-    /// Outcomes of each check of `/livez` and `/readyz`.
-    pub healthchecks: IntCounterVec,
-    /// 1 while a leader is known.
-    pub has_leader: IntGauge,
-    /// 1 while this member leads.
-    pub is_leader: IntGauge,
-    /// 1 while this member is a learner.
-    pub is_learner: IntGauge,
-    /// Commit index; a gauge under a counter's name, as in etcd.
-    pub proposals_committed: IntGauge,
-    /// Applied index; a gauge under a counter's name, as in etcd.
-    pub proposals_applied: IntGauge,
-    /// Effective quota, bytes.
-    pub quota_bytes: IntGauge,
-    /// 1 for this member's ID.
-    pub server_id: IntGaugeVec,
-    /// 1 for the version of the cluster.
-    pub cluster_version: IntGaugeVec,
-    /// Size of the stored history, bytes.
-    pub db_total_bytes: IntGauge,
-    /// The part of it that is alive, bytes.
-    pub db_in_use_bytes: IntGauge,
-    /// Keys alive.
-    pub keys: IntGauge,
-    /// The store's revision.
-    pub current_revision: IntGauge,
-    /// Revision of the newest compaction.
-    pub compact_revision: IntGauge,
-    /// Reads of intervals.
-    pub range_ops: IntCounter,
-    /// Writes of keys.
-    pub put_ops: IntCounter,
-    /// Deletions of intervals.
-    pub delete_ops: IntCounter,
-    /// Transactions with more than one operation.
-    pub txn_ops: IntCounter,
-    /// Open client connections.
-    pub connections: IntGauge,
-    /// Client requests being answered.
-    pub inflight_requests: IntGauge,
-    /// Bytes of client requests being answered.
-    pub inflight_bytes: IntGauge,
-    /// Requests refused because too many were under way.
-    pub refused_overload: IntCounter,
-    /// HTTP requests that are not gRPC, by route and status.
-    pub http_requests: IntCounterVec,
-    /// Raft's term.
-    pub raft_term: IntGauge,
-    /// Last entry in the log.
-    pub raft_last_index: IntGauge,
-    /// Last entry durable in the log here.
-    pub raft_durable_index: IntGauge,
-    /// 1 for what this member does.
-    pub raft_role: IntGaugeVec,
-    /// Durable index of each peer, on the leader.
-    pub raft_peer_matched: IntGaugeVec,
-    /// Members by role.
-    pub members: IntGaugeVec,
-    /// Grows at every start of the node.
-    pub incarnation: IntGauge,
+families! {
+    /// What the server counts and what it fills in when scraped.
+    pub struct ServerMetrics {
+        grpc_started: counter_vec "grpc_server_started_total" ["grpc_type", "grpc_service", "grpc_method"]
+            "Total number of RPCs started on the server.";
+        grpc_handled: counter_vec "grpc_server_handled_total" ["grpc_type", "grpc_service", "grpc_method", "grpc_code"]
+            "Total number of RPCs completed on the server, regardless of success or failure.";
+        grpc_received: counter_vec "grpc_server_msg_received_total" ["grpc_type", "grpc_service", "grpc_method"]
+            "Messages received from clients.";
+        grpc_sent: counter_vec "grpc_server_msg_sent_total" ["grpc_type", "grpc_service", "grpc_method"]
+            "Messages sent to clients.";
+        request_duration: histogram_vec "etcd_server_request_duration_seconds" ["type", "success"] {0.001, 2.0, 14}
+            "Time from the arrival of a request to its answer.";
+        /// Payload bytes received from gRPC clients.
+        pub client_received_bytes: counter "etcd_network_client_grpc_received_bytes_total"
+            "Payload bytes received from gRPC clients.";
+        /// Payload bytes sent to gRPC clients.
+        pub client_sent_bytes: counter "etcd_network_client_grpc_sent_bytes_total"
+            "Payload bytes sent to gRPC clients.";
+        /// Requests by kind of call and the API version the client claims.
+        pub client_requests: counter_vec "etcd_server_client_requests_total" ["type", "client_api_version"]
+            "Requests by kind of call and claimed API version.";
+        /// `/health` said yes.
+        pub health_success: counter "etcd_server_health_success"
+            "Times /health said yes.";
+        /// `/health` said no.
+        pub health_failures: counter "etcd_server_health_failures"
+            "Times /health said no.";
+        /// Newest outcome of each check of `/livez` and `/readyz`: 1 or 0.
+        pub healthcheck: gauge_vec "etcd_server_healthcheck" ["type", "name"]
+            "Newest outcome of a health check.";
+        /// Outcomes of each check of `/livez` and `/readyz`.
+        pub healthchecks: counter_vec "etcd_server_healthchecks_total" ["type", "name", "status"]
+            "Outcomes of health checks.";
+        /// 1 while a leader is known.
+        pub has_leader: gauge "etcd_server_has_leader"
+            "1 while a leader is known.";
+        /// 1 while this member leads.
+        pub is_leader: gauge "etcd_server_is_leader"
+            "1 while this member leads.";
+        /// 1 while this member is a learner.
+        pub is_learner: gauge "etcd_server_is_learner"
+            "1 while this member is a learner.";
+        /// Commit index; a gauge under a counter's name, as in etcd.
+        pub proposals_committed: gauge "etcd_server_proposals_committed_total"
+            "The commit index.";
+        /// Applied index; a gauge under a counter's name, as in etcd.
+        pub proposals_applied: gauge "etcd_server_proposals_applied_total"
+            "The applied index.";
+        /// Effective quota, bytes.
+        pub quota_bytes: gauge "etcd_server_quota_backend_bytes"
+            "Effective quota of the stored history.";
+        /// 1 for this member's ID.
+        pub server_id: gauge_vec "etcd_server_id" ["server_id"]
+            "1 for the ID of this member, in hexadecimal.";
+        /// 1 for the version of the cluster.
+        pub cluster_version: gauge_vec "etcd_cluster_version" ["cluster_version"]
+            "1 for the version of the cluster.";
+        /// Size of the stored history, bytes.
+        pub db_total_bytes: gauge "etcd_mvcc_db_total_size_in_bytes"
+            "Size of the stored history.";
+        /// The part of it that is alive, bytes.
+        pub db_in_use_bytes: gauge "etcd_mvcc_db_total_size_in_use_in_bytes"
+            "The part of the stored history that is alive.";
+        /// Keys alive.
+        pub keys: gauge "etcd_debugging_mvcc_keys_total"
+            "Keys alive.";
+        /// The store's revision.
+        pub current_revision: gauge "etcd_debugging_mvcc_current_revision"
+            "The store's revision.";
+        /// Revision of the newest compaction.
+        pub compact_revision: gauge "etcd_debugging_mvcc_compact_revision"
+            "Revision of the newest compaction.";
+        /// Reads of intervals.
+        pub range_ops: counter "etcd_mvcc_range_total"
+            "Reads of intervals seen by this member.";
+        /// Writes of keys.
+        pub put_ops: counter "etcd_mvcc_put_total"
+            "Writes of keys seen by this member.";
+        /// Deletions of intervals.
+        pub delete_ops: counter "etcd_mvcc_delete_total"
+            "Deletions of intervals seen by this member.";
+        /// Transactions with more than one operation.
+        pub txn_ops: counter "etcd_mvcc_txn_total"
+            "Transactions with more than one operation seen by this member.";
+        /// Open client connections.
+        pub connections: gauge "quorate_server_connections"
+            "Open client connections.";
+        /// Client requests being answered.
+        pub inflight_requests: gauge "quorate_server_inflight_requests"
+            "Client requests being answered.";
+        /// Bytes of client requests being answered.
+        pub inflight_bytes: gauge "quorate_server_inflight_bytes"
+            "Bytes of client requests being answered.";
+        /// Requests refused because too many were under way.
+        pub refused_overload: counter "quorate_server_refused_overload_total"
+            "Requests refused because too many were under way.";
+        /// HTTP requests that are not gRPC, by route and status.
+        pub http_requests: counter_vec "quorate_http_requests_total" ["route", "status"]
+            "HTTP requests other than gRPC.";
+        /// Raft's term.
+        pub raft_term: gauge "quorate_raft_term"
+            "Raft's term.";
+        /// Last entry in the log.
+        pub raft_last_index: gauge "quorate_raft_last_index"
+            "Last entry in the log.";
+        /// Last entry durable in the log here.
+        pub raft_durable_index: gauge "quorate_raft_durable_index"
+            "Last entry durable in the log here.";
+        /// 1 for what this member does.
+        pub raft_role: gauge_vec "quorate_raft_role" ["role"]
+            "1 for what this member does.";
+        /// Durable index of each peer, on the leader.
+        pub raft_peer_matched: gauge_vec "quorate_raft_peer_matched_index" ["peer"]
+            "Durable index of a peer, on the leader.";
+        /// Members by role.
+        pub members: gauge_vec "quorate_members" ["role"]
+            "Members by role.";
+        /// Grows at every start of the node.
+        pub incarnation: gauge "quorate_incarnation"
+            "Grows at every start of the node.";
+    }
 }
 
 /// The counters of one gRPC method, resolved.
@@ -203,197 +245,6 @@ impl Metrics {
 }
 
 impl ServerMetrics {
-    #[expect(clippy::too_many_lines, reason = "one flat list of families")]
-    fn new(r: &Registry) -> Self {
-        let rpc = ["grpc_type", "grpc_service", "grpc_method"];
-        let rpc_code = ["grpc_type", "grpc_service", "grpc_method", "grpc_code"];
-        Self {
-            grpc_started: counter_vec(
-                r,
-                "grpc_server_started_total",
-                "Total number of RPCs started on the server.",
-                &rpc,
-            ),
-            grpc_handled: counter_vec(
-                r,
-                "grpc_server_handled_total",
-                "Total number of RPCs completed on the server, regardless of success or failure.",
-                &rpc_code,
-            ),
-            grpc_received: counter_vec(
-                r,
-                "grpc_server_msg_received_total",
-                "Messages received from clients.",
-                &rpc,
-            ),
-            grpc_sent: counter_vec(
-                r,
-                "grpc_server_msg_sent_total",
-                "Messages sent to clients.",
-                &rpc,
-            ),
-            request_duration: histogram_vec(
-                r,
-                "etcd_server_request_duration_seconds",
-                "Time from the arrival of a request to its answer.",
-                &["type", "success"],
-                exponential(0.001, 2.0, 14),
-            ),
-            client_received_bytes: counter(
-                r,
-                "etcd_network_client_grpc_received_bytes_total",
-                "Payload bytes received from gRPC clients.",
-            ),
-            client_sent_bytes: counter(
-                r,
-                "etcd_network_client_grpc_sent_bytes_total",
-                "Payload bytes sent to gRPC clients.",
-            ),
-            client_requests: counter_vec(
-                r,
-                "etcd_server_client_requests_total",
-                "Requests by kind of call and claimed API version.",
-                &["type", "client_api_version"],
-            ),
-            health_success: counter(r, "etcd_server_health_success", "Times /health said yes."),
-            health_failures: counter(r, "etcd_server_health_failures", "Times /health said no."),
-            healthcheck: gauge_vec(
-                r,
-                "etcd_server_healthcheck",
-                "Newest outcome of a health check.",
-                &["type", "name"],
-            ),
-            healthchecks: counter_vec(
-                r,
-                "etcd_server_healthchecks_total",
-                "Outcomes of health checks.",
-                &["type", "name", "status"],
-            ),
-            has_leader: gauge(r, "etcd_server_has_leader", "1 while a leader is known."),
-            is_leader: gauge(r, "etcd_server_is_leader", "1 while this member leads."),
-            is_learner: gauge(
-                r,
-                "etcd_server_is_learner",
-                "1 while this member is a learner.",
-            ),
-            proposals_committed: gauge(
-                r,
-                "etcd_server_proposals_committed_total",
-                "The commit index.",
-            ),
-            proposals_applied: gauge(
-                r,
-                "etcd_server_proposals_applied_total",
-                "The applied index.",
-            ),
-            quota_bytes: gauge(
-                r,
-                "etcd_server_quota_backend_bytes",
-                "Effective quota of the stored history.",
-            ),
-            server_id: gauge_vec(
-                r,
-                "etcd_server_id",
-                "1 for the ID of this member, in hexadecimal.",
-                &["server_id"],
-            ),
-            cluster_version: gauge_vec(
-                r,
-                "etcd_cluster_version",
-                "1 for the version of the cluster.",
-                &["cluster_version"],
-            ),
-            db_total_bytes: gauge(
-                r,
-                "etcd_mvcc_db_total_size_in_bytes",
-                "Size of the stored history.",
-            ),
-            db_in_use_bytes: gauge(
-                r,
-                "etcd_mvcc_db_total_size_in_use_in_bytes",
-                "The part of the stored history that is alive.",
-            ),
-            keys: gauge(r, "etcd_debugging_mvcc_keys_total", "Keys alive."),
-            current_revision: gauge(
-                r,
-                "etcd_debugging_mvcc_current_revision",
-                "The store's revision.",
-            ),
-            compact_revision: gauge(
-                r,
-                "etcd_debugging_mvcc_compact_revision",
-                "Revision of the newest compaction.",
-            ),
-            range_ops: counter(
-                r,
-                "etcd_mvcc_range_total",
-                "Reads of intervals seen by this member.",
-            ),
-            put_ops: counter(
-                r,
-                "etcd_mvcc_put_total",
-                "Writes of keys seen by this member.",
-            ),
-            delete_ops: counter(
-                r,
-                "etcd_mvcc_delete_total",
-                "Deletions of intervals seen by this member.",
-            ),
-            txn_ops: counter(
-                r,
-                "etcd_mvcc_txn_total",
-                "Transactions with more than one operation seen by this member.",
-            ),
-            connections: gauge(r, "quorate_server_connections", "Open client connections."),
-            inflight_requests: gauge(
-                r,
-                "quorate_server_inflight_requests",
-                "Client requests being answered.",
-            ),
-            inflight_bytes: gauge(
-                r,
-                "quorate_server_inflight_bytes",
-                "Bytes of client requests being answered.",
-            ),
-            refused_overload: counter(
-                r,
-                "quorate_server_refused_overload_total",
-                "Requests refused because too many were under way.",
-            ),
-            http_requests: counter_vec(
-                r,
-                "quorate_http_requests_total",
-                "HTTP requests other than gRPC.",
-                &["route", "status"],
-            ),
-            raft_term: gauge(r, "quorate_raft_term", "Raft's term."),
-            raft_last_index: gauge(r, "quorate_raft_last_index", "Last entry in the log."),
-            raft_durable_index: gauge(
-                r,
-                "quorate_raft_durable_index",
-                "Last entry durable in the log here.",
-            ),
-            raft_role: gauge_vec(
-                r,
-                "quorate_raft_role",
-                "1 for what this member does.",
-                &["role"],
-            ),
-            raft_peer_matched: gauge_vec(
-                r,
-                "quorate_raft_peer_matched_index",
-                "Durable index of a peer, on the leader.",
-                &["peer"],
-            ),
-            members: gauge_vec(r, "quorate_members", "Members by role.", &["role"]),
-            incarnation: gauge(
-                r,
-                "quorate_incarnation",
-                "Grows at every start of the node.",
-            ),
-        }
-    }
-
     /// The counters of one method; `kind` is `unary`, `server_stream` or `bidi_stream`. From then
     /// on the method has series, at zero.
     #[must_use]
@@ -420,60 +271,6 @@ impl ServerMetrics {
     }
 }
 
-// The helpers below panic on a name that is malformed or registered twice: every name is a literal
-// of this module, so a test that builds `Metrics` once sees each of them.
-
-fn register<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    built: prometheus::Result<C>,
-) -> C {
-    let collector = built.expect("the literal name and labels are well formed");
-    registry
-        .register(Box::new(collector.clone()))
-        .expect("each family is registered once");
-    collector
-}
-
-fn counter(r: &Registry, name: &str, help: &str) -> IntCounter {
-    register(r, IntCounter::new(name, help))
-}
-
-fn counter_vec(r: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    register(r, IntCounterVec::new(Opts::new(name, help), labels))
-}
-
-fn gauge(r: &Registry, name: &str, help: &str) -> IntGauge {
-    register(r, IntGauge::new(name, help))
-}
-
-fn gauge_vec(r: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    register(r, IntGaugeVec::new(Opts::new(name, help), labels))
-}
-
-fn histogram(r: &Registry, name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
-    register(
-        r,
-        Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)),
-    )
-}
-
-fn histogram_vec(
-    r: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-    buckets: Vec<f64>,
-) -> HistogramVec {
-    register(
-        r,
-        HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels),
-    )
-}
-
-fn exponential(start: f64, factor: f64, count: usize) -> Vec<f64> {
-    exponential_buckets(start, factor, count).expect("literal buckets are well formed")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -498,6 +295,34 @@ mod tests {
         "process_resident_memory_bytes",
         "process_open_fds",
     ];
+
+    /// Every family with its kind, labels and help: a changed one breaks dashboards and alerts.
+    const FAMILIES: &str = include_str!("metrics/families.txt");
+
+    #[test]
+    fn the_families_are_those_that_dashboards_know() {
+        let groups = [
+            ServerMetrics::ROWS,
+            ReplicaMetrics::ROWS,
+            StorageMetrics::ROWS,
+            NetworkMetrics::ROWS,
+        ];
+        let mut rows: Vec<String> = groups
+            .iter()
+            .flat_map(|rows| rows.iter())
+            .map(|(name, kind, labels, help)| {
+                let labels = if labels.is_empty() {
+                    "-".to_owned()
+                } else {
+                    labels.join(",")
+                };
+                format!("{name} {kind} {labels} {help}")
+            })
+            .collect();
+        rows.sort();
+        let golden: Vec<&str> = FAMILIES.lines().collect();
+        assert_eq!(rows, golden, "metrics/families.txt lists what is served");
+    }
 
     #[test]
     fn a_fresh_node_shows_every_family_the_dashboards_read() {

@@ -2,7 +2,7 @@
 //!
 //! Caveat: where `/proc` is missing the values stay at zero; nothing else depends on them.
 
-use super::gauge;
+use super::family::{gauge, register};
 use prometheus::{Counter, Gauge, IntGauge, Registry};
 use std::fs;
 
@@ -29,9 +29,9 @@ struct Stat {
 
 impl ProcessMetrics {
     pub(super) fn new(r: &Registry) -> Self {
-        let float = |name: &str, help: &str| super::register(r, Gauge::new(name, help));
+        let float = |name: &str, help: &str| register(r, Gauge::new(name, help));
         Self {
-            cpu_seconds: super::register(
+            cpu_seconds: register(
                 r,
                 Counter::new(
                     "process_cpu_seconds_total",
