@@ -7,6 +7,10 @@ pub use crate::flags::{CalledAs, Request, UsageError, parse};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+/// Largest value of [`NodeConfig::max_request_bytes`]: a request becomes one record of the log,
+/// and one frame on its way to the leader.
+pub const REQUEST_BYTES_MAX: usize = (16 << 20) - (64 << 10);
+
 /// What `--initial-cluster-state` says about an empty data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitialState {
@@ -70,7 +74,7 @@ pub struct NodeConfig {
     pub snapshot_catchup_entries: u64,
     /// Largest size of the stored history, bytes; `None` for no limit.
     pub quota_backend_bytes: Option<u64>,
-    /// Largest encoded request, bytes.
+    /// Largest encoded request, bytes; more than [`REQUEST_BYTES_MAX`] counts as that.
     pub max_request_bytes: usize,
     /// Most operations in one branch of a transaction.
     pub max_txn_ops: usize,

@@ -2,15 +2,13 @@
 
 use super::read::Raw;
 use super::{CalledAs, LogConfig, LogOutput, UsageError, urls};
-use crate::config::{InitialMember, InitialState, NodeConfig, Start};
+use crate::config::{InitialMember, InitialState, NodeConfig, REQUEST_BYTES_MAX, Start};
 use std::path::PathBuf;
 
 /// etcd's default quota, bytes.
 const QUOTA_BYTES: u64 = 2 << 30;
 /// Longest election timeout, ms (as in etcd).
 const ELECTION_MS_MAX: u64 = 50_000;
-/// Largest request that may be configured, bytes: above it one request would fill the log.
-const REQUEST_BYTES_MAX: i64 = 64 << 20;
 /// Longest name of a member, bytes.
 pub(super) const NAME_BYTES_MAX: usize = 253;
 
@@ -182,7 +180,7 @@ pub(super) fn with_limits(raw: &Raw, mut config: NodeConfig) -> Result<NodeConfi
         bytes => u64::try_from(bytes).ok(),
     };
     let request = raw.number("max-request-bytes")?;
-    if !(1024..=REQUEST_BYTES_MAX).contains(&request) {
+    if !(1024..=REQUEST_BYTES_MAX as i64).contains(&request) {
         return Err(UsageError::invalid(format!(
             "--max-request-bytes={request} is not between 1024 and {REQUEST_BYTES_MAX}"
         )));

@@ -135,6 +135,7 @@ fn wrong_flags_and_values_are_named_with_their_remedy() {
         ("--election-timeout 200", 1, "shorter than five times"),
         ("--election-timeout 60000", 1, "longer than 50000 ms"),
         ("--max-request-bytes 5", 1, "not between 1024"),
+        ("--max-request-bytes 16777216", 1, "and 16711680"),
         ("--cert-file x", 1, "this version does not do"),
         ("--unsafe-no-fsync", 1, "this version does not do"),
         ("--log-level loud", 1, "none of debug, info, warn, error"),
