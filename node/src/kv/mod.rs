@@ -7,6 +7,7 @@
 //! Reading order: `types`, `codec`, `command`, `membership`, `validate`, `index`, `store`, `txn`,
 //! `range`, `reader`.
 
+mod admit;
 mod change;
 pub mod codec;
 pub mod command;
@@ -32,6 +33,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use admit::{Inadmissible, admit};
 pub use codec::DecodeError;
 pub use command::{Applied, Command, Compact, MemberOp, Op, RequestId, Response};
 pub use compactor::{Compactor, Pruned};

@@ -57,6 +57,13 @@ impl Reader {
         self.shared.log.sizes()
     }
 
+    /// What is wrong with the stored history, once a read has found damage. The damage is never
+    /// served, and other members have the history whole.
+    #[must_use]
+    pub fn damage(&self) -> Option<String> {
+        self.shared.log.damage().map(str::to_owned)
+    }
+
     /// The members, as of the last entry applied.
     #[must_use]
     pub fn members(&self) -> Arc<Members> {

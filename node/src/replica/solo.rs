@@ -28,7 +28,7 @@ pub(crate) struct Solo {
     pub(crate) hold_reads: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Solo {
@@ -47,6 +47,24 @@ impl Solo {
         let mut status = ReplicaStatus::clone(&self.handle.status());
         change(&mut status);
         self.handle.shared.status.store(Arc::new(status));
+    }
+
+    /// Flips a bit of `text` in the stored history, once it is stored.
+    pub(crate) fn damage(&self, text: &[u8]) {
+        for _ in 0..1000 {
+            for entry in std::fs::read_dir(self.dir.path().join("history")).unwrap() {
+                let path = entry.unwrap().path();
+                let mut bytes = std::fs::read(&path).unwrap_or_default();
+                let found = bytes.windows(text.len()).position(|window| window == text);
+                if let Some(at) = found {
+                    bytes[at] ^= 1;
+                    std::fs::write(&path, bytes).unwrap();
+                    return;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(10)); // poll interval
+        }
+        panic!("the history was not stored within 10 s");
     }
 
     fn start(joined: bool) -> Self {
@@ -76,7 +94,7 @@ impl Solo {
             hold_reads,
             stop,
             thread: Some(thread),
-            _dir: dir,
+            dir,
         }
     }
 }
@@ -108,6 +126,7 @@ fn status(joined: bool) -> ReplicaStatus {
         member_id: id,
         directory_id: [9; 16],
         incarnation: 1,
+        epoch: u64::from(joined),
         term: 3,
         leader: id,
         role: if joined { Role::Leader } else { Role::Follower },
@@ -160,6 +179,7 @@ fn run(shared: &Shared, mut store: Store, hold_reads: &AtomicBool, stop: &Atomic
             }
         }
         store.end_batch();
+        store.log().allow_durable(index);
         for (reply, applied) in replies {
             drop(reply.send(Ok(applied)));
         }

@@ -6,7 +6,7 @@ use super::context::Context;
 use super::percent;
 use super::reply::{self, Problem};
 use super::rest::get;
-use crate::replica::Role;
+use crate::replica::{Phase, RequestError, Role};
 use bytes::Bytes;
 use http::{Response, StatusCode, request};
 use serde::Serialize;
@@ -43,12 +43,24 @@ impl Check {
                 Err(_) if kind == "livez" => Ok(()),
                 Err(status) => Err(status.message.into_owned()),
             },
-            // Damage is found on every read of history, and stops the member.
-            Self::DataCorruption => Ok(()),
+            Self::DataCorruption => intact(context),
             Self::LinearizableRead => linearizable(context).await,
             Self::NonLearner if context.is_learner() => Err("this member is a learner".to_owned()),
             Self::NonLearner => Ok(()),
         }
+    }
+}
+
+/// Whether this member knows of no damage to what it stores: to its log, found when it was opened,
+/// or to its history, found by whatever has read it since. etcd's check is by the alarm `CORRUPT`,
+/// which somebody has to raise; here a member that knows takes itself out of service.
+fn intact(context: &Context) -> Result<(), String> {
+    if context.handle.status().phase == Phase::Repairing {
+        return Err(RequestError::Repairing.to_string());
+    }
+    match context.handle.reader().and_then(|reader| reader.damage()) {
+        Some(damage) => Err(damage),
+        None => Ok(()),
     }
 }
 

@@ -262,6 +262,47 @@ impl DataDir {
         })
     }
 
+    /// Makes the directory of a removed member a new, empty one: it is unjoined afterwards, and a
+    /// new start. What the member left (the directories `parts`) is moved aside with a copy of its
+    /// identity, never deleted. A crash leaves the removed member, whose data nobody opens, or an
+    /// unjoined directory; calling it again finishes.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`] when the directory is not that of `member`, or `member` was not removed;
+    /// nothing was changed. [`Error::Io`] from the device.
+    pub fn displace(&mut self, member: MemberId, parts: &[&str]) -> Result<String, Error> {
+        let displaced = self.record.member.filter(|old| old.removed);
+        if displaced.map(|old| old.member_id) != Some(member) {
+            return Err(Error::Foreign {
+                path: self.disk.display(""),
+                found: format!("is not that of member {member}, removed from its cluster"),
+                remedy: "Name the removed member whose directory it is.",
+            });
+        }
+        let disk = &*self.disk;
+        let aside = format!("displaced-{:016x}", member.0);
+        let shown = || disk.display(&aside);
+        disk.create_dir(&aside).context("create", shown)?;
+        let identity = format!("{aside}/{}", IDENTITY_FILES[0]);
+        let temporary = format!("{aside}/{TEMPORARY}");
+        replace(disk, &identity, &temporary, &encode(&self.record))?;
+        for part in parts {
+            let shown = || disk.display(part);
+            if disk.exists(part).context("look for", shown)? {
+                let to = format!("{aside}/{part}");
+                disk.rename(part, &to).context("move aside", shown)?;
+            }
+        }
+        disk.sync_dir(&aside).context("sync", shown)?;
+        disk.sync_dir("").context("sync", || disk.display(""))?;
+        self.save(IdentityRecord {
+            incarnation: self.record.incarnation + 1,
+            member: None,
+            ..self.record
+        })?;
+        Ok(aside)
+    }
+
     fn save(&mut self, record: IdentityRecord) -> Result<(), Error> {
         let record = IdentityRecord {
             generation: self.record.generation + 1,
@@ -589,5 +630,47 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(decode(&flipped), Ok(None), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_displaced_directory_is_empty_and_new_and_what_was_there_is_kept() {
+        let root = directory();
+        let (mut dir, _) = open(root.path()).unwrap();
+        dir.become_member([5; 16], 55, MemberId(0xab), 1).unwrap();
+        let disk = RealDisk::new(root.path());
+        for part in ["wal", "history"] {
+            disk.create_dir(part).unwrap();
+            std::fs::write(root.path().join(part).join("file"), part).unwrap();
+        }
+        let parts = ["wal", "history"];
+        let refused = dir.displace(MemberId(0xab), &parts).unwrap_err();
+        assert!(refused.is_refusal(), "it was not removed: {refused}");
+        dir.mark_removed().unwrap();
+        let refused = dir.displace(MemberId(0xac), &parts).unwrap_err();
+        assert!(refused.is_refusal(), "another member's: {refused}");
+        assert!(root.path().join("wal/file").exists());
+        // As after a crash between the two.
+        let aside = root.path().join("displaced-00000000000000ab");
+        disk.create_dir("displaced-00000000000000ab").unwrap();
+        disk.rename("wal", "displaced-00000000000000ab/wal")
+            .unwrap();
+        let before = dir.incarnation();
+        dir.displace(MemberId(0xab), &parts).unwrap();
+        assert_eq!(dir.identity(), None);
+        assert!(dir.incarnation() > before, "a new start");
+        for part in parts {
+            assert!(!root.path().join(part).exists());
+            let kept = std::fs::read(aside.join(part).join("file")).unwrap();
+            assert_eq!(kept, part.as_bytes());
+        }
+        dir.become_member([5; 16], 55, MemberId(0xcd), 1).unwrap();
+        drop(dir);
+        let (dir, _) = open(root.path()).unwrap();
+        assert_eq!(dir.identity().unwrap().member_id, MemberId(0xcd));
+        let kept = RealDisk::new(&aside);
+        let Copies::Good(record, _) = read_copies(&kept).unwrap() else {
+            panic!("the identity is kept with the data");
+        };
+        assert_eq!(record.member.unwrap().member_id, MemberId(0xab));
     }
 }

@@ -18,4 +18,4 @@ pub use error::Error;
 pub use identity::{DataDir, Identity, Opened};
 pub use peers::{PeerDecision, PeerLife, PeerRefusal, PeersSeen};
 pub use recovery::Verdict;
-pub use wal::{DamagedRange, Position, Recovered, Wal, WalOptions};
+pub use wal::{DamagedRange, PAYLOAD_BYTES_MAX, Position, Recovered, Wal, WalOptions};

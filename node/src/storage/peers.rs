@@ -9,7 +9,7 @@ use super::error::{Error, IoContext};
 use super::identity::replace;
 use crate::env::{Disk, OpenMode, read_full};
 use quorate_raft::MemberId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -142,7 +142,7 @@ impl PeersSeen {
     pub fn introduce(&mut self, peer: MemberId, claimed: PeerLife) -> Result<PeerDecision, Error> {
         let decision = decide(self.seen.get(&peer), &claimed);
         if decision == PeerDecision::AcceptNew {
-            if self.seen.len() >= PEERS_MAX && !self.seen.contains_key(&peer) {
+            if self.is_full() && !self.seen.contains_key(&peer) {
                 return Err(Error::TooLarge {
                     what: "the list of peers",
                     bytes: ROW_BYTES * (PEERS_MAX + 1),
@@ -155,12 +155,20 @@ impl PeersSeen {
         Ok(decision)
     }
 
-    /// Forgets a member whose removal is applied; its ID is fenced by the membership from now on.
+    /// Whether there is no room for a peer that was never seen.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.seen.len() >= PEERS_MAX
+    }
+
+    /// Forgets members whose removal is applied; their IDs are fenced by the membership.
     ///
     /// # Errors
     /// [`Error::Io`] from the device.
-    pub fn forget(&mut self, peer: MemberId) -> Result<(), Error> {
-        if self.seen.remove(&peer).is_some() {
+    pub fn forget(&mut self, removed: &BTreeSet<MemberId>) -> Result<(), Error> {
+        let before = self.seen.len();
+        self.seen.retain(|peer, _| !removed.contains(peer));
+        if self.seen.len() < before {
             self.save()
         } else {
             Ok(())
@@ -308,8 +316,25 @@ mod tests {
             seen.introduce(peer, old).unwrap(),
             PeerDecision::Refuse(refusal)
         );
-        seen.forget(peer).unwrap();
+        seen.forget(&BTreeSet::from([peer])).unwrap();
         let mut seen = PeersSeen::open(disk).unwrap();
         assert_eq!(seen.introduce(peer, old).unwrap(), PeerDecision::AcceptNew);
+    }
+
+    #[test]
+    fn a_full_list_has_room_again_once_removed_members_are_forgotten() {
+        let root = tempfile::tempdir().unwrap();
+        let mut seen = PeersSeen::open(Arc::new(RealDisk::new(root.path()))).unwrap();
+        let many = (1..=PEERS_MAX as u64).map(|peer| (MemberId(peer), LIFE));
+        seen.seen.extend(many);
+        assert!(seen.is_full());
+        let refused = seen.introduce(MemberId(5000), LIFE);
+        assert!(matches!(refused, Err(Error::TooLarge { .. })));
+        seen.forget(&BTreeSet::from([MemberId(7), MemberId(9000)]))
+            .unwrap();
+        assert_eq!(
+            seen.introduce(MemberId(5000), LIFE).unwrap(),
+            PeerDecision::AcceptNew
+        );
     }
 }

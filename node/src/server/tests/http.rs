@@ -521,3 +521,46 @@ async fn metrics_show_the_state_and_what_was_served() {
         assert!(text.contains(line), "missing {line} in\n{text}");
     }
 }
+
+#[tokio::test]
+async fn f10_a_member_that_has_found_damage_is_not_ready_and_says_where() {
+    let served = Served::joined();
+    let value = "a value that is long enough to be found";
+    send(
+        &served,
+        "PUT",
+        "/key/a",
+        &format!("{{\"value\":\"{value}\"}}"),
+    )
+    .await;
+    assert_eq!(get(&served, "/readyz/data_corruption").await.status, 200);
+    served.solo.damage(value.as_bytes());
+    // It is served from memory as long as it is there, and never wrongly.
+    let mut reply = get(&served, "/key/a").await;
+    for _ in 0..1000 {
+        if reply.status != 200 {
+            break;
+        }
+        assert_eq!(reply.json()["value"], value);
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await; // poll interval
+        reply = get(&served, "/key/a").await;
+    }
+    assert_eq!(reply.status, 503, "{}", reply.body);
+    let ready = get(&served, "/readyz/data_corruption").await;
+    assert_eq!(ready.status, 503);
+    assert!(ready.body.contains("is damaged at byte"), "{}", ready.body);
+    assert!(ready.body.contains("restore a backup"), "{}", ready.body);
+    let alive = get(&served, "/livez").await;
+    assert_eq!(alive.status, 200, "a restart would not help");
+}
+
+#[tokio::test]
+async fn a_member_with_a_damaged_log_is_not_ready() {
+    let served = Served::unjoined();
+    served
+        .solo
+        .change(|status| status.phase = crate::replica::Phase::Repairing);
+    let ready = get(&served, "/readyz/data_corruption").await;
+    assert_eq!(ready.status, 503);
+    assert!(ready.body.contains("the log of this member is damaged"));
+}

@@ -54,6 +54,12 @@ impl LogReader {
     pub fn sizes(&self) -> Sizes {
         self.shared.sizes()
     }
+
+    /// The first damage that any reader has found since the log was opened.
+    #[must_use]
+    pub fn damage(&self) -> Option<&str> {
+        self.shared.damage.get().map(String::as_str)
+    }
 }
 
 /// Keeps segments readable; see [`LogReader::pin`]. While one lives, compaction deletes nothing
@@ -73,6 +79,16 @@ impl Pin {
     /// data. [`Error::Read`] when the device fails. [`Error::Moved`] when the location is older
     /// than the pin and compaction has removed it.
     pub fn read(&self, location: Location) -> Result<Stored, Error> {
+        let read = self.read_verified(location);
+        if let Err(error @ Error::Corrupt { .. }) = &read
+            && self.shared.damage.set(error.to_string()).is_ok()
+        {
+            tracing::error!(%error, "stored history of this member is damaged");
+        }
+        read
+    }
+
+    fn read_verified(&self, location: Location) -> Result<Stored, Error> {
         let (in_tail, segment) = {
             let view = self.shared.view.read();
             let (id, offset) = (location.segment(), location.offset());

@@ -181,6 +181,7 @@ fn assemble(
         manifest: Mutex::new(manifest),
         handles: super::read::Handles::default(),
         failure: OnceLock::new(),
+        damage: OnceLock::new(),
         rows: Mutex::new(rows),
     });
     RevisionLog::assemble(shared, active, end, mark, compacted)

@@ -49,6 +49,8 @@ pub(super) struct Shared {
     pub handles: Handles,
     /// Text of the first fatal error.
     pub failure: OnceLock<String>,
+    /// Text of the first damage that a reader found.
+    pub damage: OnceLock<String>,
     /// The newest row of each kind and key.
     pub rows: Mutex<Rows>,
 }
