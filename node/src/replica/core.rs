@@ -4,27 +4,25 @@
 //! turn, and carries out the effects. The order of effects is that of `Output`: what is to be
 //! persisted first, then messages, then applying. Must not know: threads, sockets, files, clocks.
 
+mod forward;
 mod views;
 
+use super::backlog::Backlog;
 use super::ids;
 use super::input::{AdminCall, Input};
 use super::members::Calls;
 use super::pending::{PROPOSALS_MAX, Proposals, READS_MAX, Reads, Waiter};
-use super::types::{MembershipView, PeerView, Phase, ReplicaStatus, RequestError, Role};
+use super::types::RequestError;
 use crate::kv::{self, Command, Member, MemberOp, Op, RequestId};
 use crate::transport::{ForwardRefusal, HelloRefusal, PeerMessage};
+use forward::Forwarded;
 use quorate_raft::{
-    EntryId, Envelope, LogIndex, MemberId, Node, Output, Persist, PersistId, ProposeError,
-    ReadError, RoleKind, SnapshotWanted, Term,
+    EntryId, Envelope, LogIndex, MemberId, Message, Node, Output, Persist, PersistId, ReadError,
+    RoleKind, SnapshotWanted, Term,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
-/// Payload bytes proposed to the core, or forwarded to the leader, at once.
-const PROPOSE_BYTES_MAX: usize = 4 << 20;
-/// Committed entries not applied yet beyond which new proposals are refused, as in etcd.
-const APPLY_LAG_MAX: usize = 5000;
 /// A request waits this long, plus two election timeouts, as in etcd.
 const REQUEST_MS_MAX: u64 = 5000;
 /// Election timeouts a request waits for somebody to lead: long enough for an ordinary election.
@@ -37,6 +35,7 @@ pub(super) struct CoreConfig {
     pub(super) cluster_id: u64,
     pub(super) directory_id: [u8; 16],
     pub(super) incarnation: u64,
+    pub(super) epoch: u64,
     /// Name and client URLs to publish.
     pub(super) name: String,
     pub(super) client_urls: Vec<String>,
@@ -71,15 +70,6 @@ pub(super) struct Retained {
     pub(super) bytes: usize,
 }
 
-/// A proposal that a follower has handed to us.
-pub(super) struct Forwarded {
-    from: u64,
-    /// The follower counts on it: in no other term is this proposed.
-    term: Term,
-    counter: u64,
-    command: Arc<[u8]>,
-}
-
 /// What happened since the driver last looked, for metrics.
 #[derive(Default)]
 pub(super) struct Counts {
@@ -91,6 +81,8 @@ pub(super) struct Counts {
     pub(super) campaigns: u64,
     pub(super) sent: u64,
     pub(super) received: u64,
+    /// Raft messages that were dropped for want of room.
+    pub(super) dropped: u64,
 }
 
 /// One member: core, state machine, and who waits for what.
@@ -102,14 +94,15 @@ pub(super) struct Core {
     pub(super) out: Output,
     pub(super) effects: Effects,
     /// Committed, in order, not applied yet.
-    pub(super) to_apply: VecDeque<quorate_raft::Entry>,
+    pub(super) to_apply: Backlog,
+    /// Applying waits until the state on disk has caught up.
+    pub(super) apply_paused: bool,
     /// Wait until the persist they name is durable.
     pub(super) after_persist: VecDeque<(PersistId, Envelope)>,
     /// Every persist up to here is durable.
     pub(super) durable_persist: PersistId,
     pub(super) proposals: Proposals,
-    /// Proposals of followers, to go into the next append of their term.
-    pub(super) forwarded: Vec<Forwarded>,
+    pub(super) forwarded: Forwarded,
     pub(super) reads: Reads,
     pub(super) calls: Calls,
     pub(super) retained: Retained,
@@ -155,11 +148,12 @@ impl Core {
                 peers_changed: true,
                 ..Effects::default()
             },
-            to_apply: VecDeque::new(),
+            to_apply: Backlog::default(),
+            apply_paused: false,
             after_persist: VecDeque::new(),
             durable_persist: PersistId(0),
             proposals: Proposals::default(),
-            forwarded: Vec::new(),
+            forwarded: Forwarded::default(),
             reads,
             calls: Calls::new(first),
             retained: Retained::default(),
@@ -237,15 +231,24 @@ impl Core {
                 }
             }
             Input::Admin(call) => self.admin(call),
-            Input::Peer { from, messages } => {
+            Input::Peer {
+                from,
+                messages,
+                held: _held,
+            } => {
                 self.counts.received += messages.len() as u64;
                 for message in messages {
                     self.peer_message(from, message);
                 }
             }
+            Input::Inadmissible {
+                from,
+                term,
+                counters,
+            } => self.refuse_forward(from, term, ForwardRefusal::Inadmissible, counters),
             Input::Persisted(up_to) => self.persisted(up_to),
-            Input::PeerRefused { by, why } => {
-                if why == HelloRefusal::Removed {
+            Input::PeerRefused { member, by, why } => {
+                if why == HelloRefusal::Removed && member == self.id() {
                     tracing::warn!(by = %MemberId(by), "a peer says that this member was removed");
                     self.removed = true;
                 }
@@ -264,38 +267,20 @@ impl Core {
 
     fn is_overloaded(&self) -> bool {
         self.proposals.len() >= PROPOSALS_MAX
-            || self.to_apply.len() > APPLY_LAG_MAX
+            || self.to_apply.is_long()
             || self.store().log().is_over_limit()
     }
 
     fn peer_message(&mut self, from: u64, message: PeerMessage) {
         match message {
-            PeerMessage::Raft(envelope) => self.raft.step(envelope, &mut self.out),
-            PeerMessage::Forward { term, commands } => {
-                if self.leads() && self.raft.term() == term && !self.is_overloaded() {
-                    let forwarded = |(counter, command)| Forwarded {
-                        from,
-                        term,
-                        counter,
-                        command,
-                    };
-                    self.forwarded.extend(commands.into_iter().map(forwarded));
+            PeerMessage::Raft(envelope) => {
+                if self.has_room_for(&envelope.message) {
+                    self.raft.step(envelope, &mut self.out);
                 } else {
-                    let counters = commands.into_iter().map(|(counter, _)| counter).collect();
-                    let leads = self.leads() && self.raft.term() == term;
-                    let why = if leads {
-                        ForwardRefusal::Busy
-                    } else {
-                        ForwardRefusal::NotLeader
-                    };
-                    let refused = PeerMessage::ForwardRefused {
-                        term,
-                        why,
-                        counters,
-                    };
-                    self.send(from, refused);
+                    self.counts.dropped += 1;
                 }
             }
+            PeerMessage::Forward { term, commands } => self.take_forward(from, term, commands),
             PeerMessage::ForwardRefused {
                 term,
                 why,
@@ -304,12 +289,28 @@ impl Core {
                 // It goes again with the next turn, to whoever leads then.
                 ForwardRefusal::NotLeader => self.proposals.mark_unsent(counters, term),
                 ForwardRefusal::Busy => self.proposals.refuse(counters, term),
+                ForwardRefusal::Inadmissible => {
+                    tracing::error!(
+                        leader = %MemberId(from),
+                        refused = counters.len(),
+                        "the leader cannot read requests of this member, and has not proposed \
+                         them: one of the two runs another version or is faulty"
+                    );
+                    self.proposals.refuse(counters, term);
+                }
             },
             PeerMessage::Call { call, request } => self.remote_call(from, call, request),
-            PeerMessage::CallReply { call, outcome } => self.call_answered(call, outcome),
+            PeerMessage::CallReply { call, outcome } => self.call_reply(from, call, outcome),
             PeerMessage::Ping { sent_ns } => self.send(from, PeerMessage::Pong { sent_ns }),
             PeerMessage::Pong { .. } => {}
         }
+    }
+
+    /// Entries that could only wait to be applied are not taken. Raft sends them again, and its
+    /// heartbeats go on.
+    fn has_room_for(&self, message: &Message) -> bool {
+        let appends = matches!(message, Message::Append { entries, .. } if !entries.is_empty());
+        !(appends && self.to_apply.is_full())
     }
 
     pub(super) fn send(&mut self, to: u64, message: PeerMessage) {
@@ -415,91 +416,6 @@ impl Core {
         self.advance_calls();
     }
 
-    fn propose_unsent(&mut self) {
-        while self.proposals.has_unsent() {
-            let batch = self.proposals.unsent(PROPOSE_BYTES_MAX);
-            let (counters, mut commands): (Vec<u64>, Vec<Arc<[u8]>>) = batch.into_iter().unzip();
-            match self.raft.propose(&mut commands, &mut self.out) {
-                Ok(_) => {
-                    self.counts.proposed += counters.len();
-                    self.proposals
-                        .mark_sent(counters.into_iter(), self.raft.term());
-                }
-                // They go later: after the transfer, or when something has committed.
-                Err(
-                    ProposeError::NotLeader(_)
-                    | ProposeError::Transferring(_)
-                    | ProposeError::TooMuchUncommitted,
-                ) => return,
-            }
-        }
-    }
-
-    fn propose_forwarded(&mut self) {
-        if self.forwarded.is_empty() {
-            return;
-        }
-        // Led again in a later term, this member must not propose what was meant for the earlier
-        // one: its sender may have sent it again.
-        let term = self.raft.term();
-        if self
-            .forwarded
-            .iter()
-            .any(|forwarded| forwarded.term != term)
-        {
-            return self.refuse_forwarded();
-        }
-        let mut commands: Vec<Arc<[u8]>> = self
-            .forwarded
-            .iter()
-            .map(|forwarded| Arc::clone(&forwarded.command))
-            .collect();
-        match self.raft.propose(&mut commands, &mut self.out) {
-            Ok(_) => {
-                self.counts.proposed += self.forwarded.len();
-                self.forwarded.clear();
-            }
-            Err(ProposeError::NotLeader(_)) => self.refuse_forwarded(),
-            Err(ProposeError::Transferring(_)) => self.refuse_forwarded(),
-            Err(ProposeError::TooMuchUncommitted) => {
-                // Room comes with every commit; a follower that waits long enough hears "busy".
-                if self.forwarded.len() > PROPOSALS_MAX {
-                    self.refuse_forwarded();
-                }
-            }
-        }
-    }
-
-    fn refuse_forwarded(&mut self) {
-        let mut refused: BTreeMap<(u64, Term), Vec<u64>> = BTreeMap::new();
-        for forwarded in self.forwarded.drain(..) {
-            let counters = refused.entry((forwarded.from, forwarded.term)).or_default();
-            counters.push(forwarded.counter);
-        }
-        for ((from, term), counters) in refused {
-            let why = ForwardRefusal::NotLeader;
-            let refused = PeerMessage::ForwardRefused {
-                term,
-                why,
-                counters,
-            };
-            self.send(from, refused);
-        }
-    }
-
-    fn forward_unsent(&mut self) {
-        let Some(leader) = self.raft.leader() else {
-            return;
-        };
-        let term = self.raft.term();
-        while self.proposals.has_unsent() && self.connected.contains_key(&leader.0) {
-            let commands = self.proposals.unsent(PROPOSE_BYTES_MAX);
-            let counters: Vec<u64> = commands.iter().map(|(counter, _)| *counter).collect();
-            self.proposals.mark_sent(counters.into_iter(), term);
-            self.send(leader.0, PeerMessage::Forward { term, commands });
-        }
-    }
-
     /// What the node itself has to say through the log: this member's name and client URLs.
     fn propose_own(&mut self) {
         // One that has expired or was refused is tried again.
@@ -559,6 +475,10 @@ impl Core {
     fn already_joined(&self, same: bool) -> Result<(), super::AdminError> {
         if same {
             return Ok(());
+        }
+        if self.removed {
+            // It stays for a moment, so that others learn of it; then the directory may join anew.
+            return Err(RequestError::Removed.into());
         }
         Err(super::AdminError::AlreadyJoined {
             member_id: self.id(),

@@ -2,11 +2,12 @@
 //!
 //! Must not know: who produces an input.
 
+use super::room::Held;
 use super::snapshots::ReceivedSnapshot;
 use super::types::{AdminError, Bootstrap, CanStop, Join, MemberAdd, MembershipView, RequestError};
 use crate::kv;
 use crate::transport::{HelloRefusal, PeerMessage};
-use quorate_raft::{LogIndex, PersistId};
+use quorate_raft::{LogIndex, PersistId, Term};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -41,6 +42,18 @@ pub(super) enum Input {
         from: u64,
         /// What is said.
         messages: Vec<PeerMessage>,
+        /// Room that the messages take until they are handled.
+        held: Held,
+    },
+    /// A peer wants something proposed that no member would be able to apply, or that only the
+    /// leader may propose.
+    Inadmissible {
+        /// Which.
+        from: u64,
+        /// Of the forward.
+        term: Term,
+        /// The peer's own counters of the commands.
+        counters: Vec<u64>,
     },
     /// A peer has connected to us and says where it is reached.
     PeerConnected {
@@ -51,7 +64,9 @@ pub(super) enum Input {
     },
     /// A peer does not want to hear from us.
     PeerRefused {
-        /// Which.
+        /// Who we were then: a directory that joins anew is another member.
+        member: u64,
+        /// Which peer.
         by: u64,
         /// Why not.
         why: HelloRefusal,

@@ -13,12 +13,12 @@ use super::input::{AdminCall, Input};
 use super::owner::{Doors, LifeError};
 use super::shell::{Ended, History, Shell};
 use super::snapshots;
-use super::types::{AdminError, MembershipView, Phase, ReplicaStatus, RequestError, Role};
+use super::types::{AdminError, Join, MembershipView, Phase, ReplicaStatus, RequestError, Role};
 use crate::config::{InitialState, NodeConfig, Start};
 use crate::kv;
 use crate::metrics::Metrics;
 use crate::storage::revision_log::{Installed, Options};
-use crate::storage::{DataDir, Identity, PeerLife, Recovered, Verdict, Wal, WalOptions};
+use crate::storage::{self, DataDir, Identity, PeerLife, Recovered, Verdict, Wal, WalOptions};
 use crate::transport::{self, Local, Transport};
 use quorate_raft::{Config, HardState, LogIndex, Node, Restored, SnapshotMeta};
 use std::sync::Arc;
@@ -57,6 +57,7 @@ pub(super) fn idle_status(dir: &DataDir) -> ReplicaStatus {
         member_id: identity.map_or(0, |identity| identity.member_id.0),
         directory_id: dir.directory_id(),
         incarnation: dir.incarnation(),
+        epoch: identity.map_or(0, |identity| identity.epoch),
         term: 0,
         leader: 0,
         role: Role::Follower,
@@ -193,9 +194,9 @@ impl Life {
                         }
                     }
                     Input::Admin(AdminCall::Join { join, reply })
-                        if self.dir.identity().is_none() =>
+                        if self.dir.identity().is_none() || join.displaces.is_some() =>
                     {
-                        let result = self.join(join.cluster_uuid, join.member_id, &join.seeds);
+                        let result = self.join(&join);
                         let founded = result.is_ok();
                         let _ = reply.send(result);
                         if founded {
@@ -253,17 +254,14 @@ impl Life {
     /// `Join`: the seeds are asked who they are, so that a wrong address is an error now and not a
     /// silence later. One that agrees is enough; none that answers is no reason to refuse, since
     /// the leader dials us.
-    fn join(
-        &mut self,
-        cluster_uuid: [u8; 16],
-        member_id: u64,
-        seeds: &[String],
-    ) -> Result<(), AdminError> {
+    fn join(&mut self, join: &Join) -> Result<(), AdminError> {
+        let (cluster_uuid, member_id) = (join.cluster_uuid, join.member_id);
+        self.check_displaced(join)?;
         let mut cluster = kv::ClusterInfo {
             uuid: cluster_uuid,
             id: 0,
         };
-        for seed in seeds {
+        for seed in &join.seeds {
             let Ok(found) = ask(std::slice::from_ref(seed)) else {
                 continue;
             };
@@ -278,11 +276,39 @@ impl Life {
             cluster = found.cluster;
             break;
         }
+        if let Some(old) = self.dir.identity() {
+            let invalid = |error: storage::Error| AdminError::Invalid(error.to_string());
+            let parts = [WAL_DIR, HISTORY_DIR];
+            let aside = self.dir.displace(old.member_id, &parts).map_err(invalid)?;
+            tracing::warn!(member = %old.member_id, aside, "a removed member's data is moved aside");
+        }
         self.become_member(&NewMember {
             cluster,
             member_id,
             first_entry: None,
         })
+    }
+
+    /// A directory that is not empty may be displaced only when it is that of the removed member
+    /// the caller names, of the same cluster.
+    fn check_displaced(&self, join: &Join) -> Result<(), AdminError> {
+        let Some(old) = self.dir.identity() else {
+            return Ok(());
+        };
+        if !old.removed {
+            return Err(AdminError::Request(RequestError::Stale));
+        }
+        let named = join.displaces == Some(old.member_id.0);
+        if !named || old.cluster_uuid != join.cluster_uuid {
+            return Err(AdminError::AlreadyJoined {
+                member_id: old.member_id.0,
+                cluster: uuid::Uuid::from_bytes(old.cluster_uuid).to_string(),
+            });
+        }
+        if join.member_id == old.member_id.0 {
+            return Err(AdminError::MemberIdExists);
+        }
+        Ok(())
     }
 
     /// etcd's `--initial-cluster-state existing`: asks the listed members for the membership and
@@ -414,6 +440,7 @@ impl Life {
             cluster_id: identity.cluster_id,
             directory_id: identity.directory_id,
             incarnation: identity.incarnation,
+            epoch: identity.epoch,
             name: self.config.name.clone(),
             client_urls: self.config.advertise_client_urls.clone(),
             election_ms: self.config.election_ms,
@@ -586,6 +613,7 @@ fn refuse(input: Input, error: &RequestError) {
         Input::Admin(call) => call.refuse(&AdminError::Request(error.clone())),
         Input::Stop { done } => drop(done.send(())),
         Input::Peer { .. }
+        | Input::Inadmissible { .. }
         | Input::PeerConnected { .. }
         | Input::PeerRefused { .. }
         | Input::Persisted(_)

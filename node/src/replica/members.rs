@@ -142,6 +142,12 @@ impl Core {
     /// Takes a call that a follower has handed to us.
     pub(super) fn remote_call(&mut self, from: u64, call: u64, request: Call) {
         let origin = Origin::Remote { from, call };
+        // The member that took the call has checked it; the log must not depend on that.
+        if let Call::Add { peer_urls, .. } | Call::Update { peer_urls, .. } = &request
+            && check_urls(peer_urls).is_err()
+        {
+            return self.finish(origin, Err(CallRefusal::Invalid));
+        }
         if !self.leads() || self.calls.queue.len() >= CALLS_MAX {
             return self.finish(origin, Err(CallRefusal::NotLeader));
         }
@@ -269,6 +275,20 @@ impl Core {
             Origin::Remote { from, call } => {
                 self.send(from, PeerMessage::CallReply { call, outcome });
             }
+        }
+    }
+
+    /// A peer answers a call of this node: to be believed from whom it was sent to. What an earlier
+    /// leader says about a call that another one has taken meanwhile is no answer (G16).
+    pub(super) fn call_reply(
+        &mut self,
+        from: u64,
+        call: u64,
+        outcome: Result<LogIndex, CallRefusal>,
+    ) {
+        let state = self.calls.local.get(&call).map(|local| &local.state);
+        if matches!(state, Some(LocalState::Sent { leader, .. }) if leader.0 == from) {
+            self.call_answered(call, outcome);
         }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! Must not know: HTTP, gRPC.
 
+mod backlog;
 mod changes;
 mod compaction;
 mod core;
@@ -17,6 +18,7 @@ mod members;
 mod owner;
 mod pending;
 mod ready;
+mod room;
 mod shell;
 mod sink;
 mod snapshots;

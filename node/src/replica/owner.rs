@@ -9,7 +9,7 @@ use super::inbox::Inbox;
 use super::input::Input;
 use super::lifecycle::{Life, idle_status};
 use super::sink::PeerSink;
-use crate::config::NodeConfig;
+use crate::config::{NodeConfig, REQUEST_BYTES_MAX};
 use crate::env::{Clock, Disk, Rng};
 use crate::kv;
 use crate::metrics::Metrics;
@@ -85,6 +85,10 @@ impl LifeError {
     }
 }
 
+// A request that was taken can be logged, and handed to the leader: neither may fail later.
+const _: () = assert!(REQUEST_BYTES_MAX + 4096 <= storage::PAYLOAD_BYTES_MAX);
+const _: () = assert!(REQUEST_BYTES_MAX + 4096 <= crate::transport::FRAME_BYTES_MAX);
+
 /// The ways out of the replica.
 pub struct Doors {
     /// The data directory.
@@ -123,11 +127,12 @@ impl Replica {
             reader: ArcSwapOption::empty(),
             boot_nonce: dir.boot_nonce(),
             next_request: AtomicU64::new(ids::first_counter(dir.incarnation()) + 1),
-            request_bytes_max: config.max_request_bytes,
+            request_bytes_max: config.max_request_bytes.min(REQUEST_BYTES_MAX),
             clock: Arc::clone(&doors.clock),
         });
         let sink = Arc::new(PeerSink::new(
             Arc::clone(&shared),
+            Arc::clone(&metrics),
             seen,
             Arc::clone(&doors.disk),
         ));

@@ -4,6 +4,7 @@
 //! not compile until somebody decides what becomes of it. What depends on a sync waits here until
 //! the driver reports it. Must not know: how bytes reach disk or peers.
 
+use super::backlog::payload_bytes;
 use super::core::{Core, Effects};
 use crate::kv::{Applied, Fatal, RequestId, Response};
 use crate::transport::PeerMessage;
@@ -72,17 +73,24 @@ impl Core {
         std::mem::take(&mut self.effects)
     }
 
-    /// Applies committed entries and answers who waits for them; returns whether more wait.
+    /// Applies committed entries and answers who waits for them; returns whether more wait that
+    /// could be applied now.
+    ///
+    /// Applying pauses while too much of it is in memory only (F12). The disk decides when it goes
+    /// on; Raft, ticks and reads of what is applied do not wait.
     ///
     /// # Errors
     /// [`Fatal`]: this member must stop.
     pub(super) fn apply(&mut self) -> Result<bool, Fatal> {
-        if self.to_apply.is_empty() {
+        if self.to_apply.is_empty() || self.pauses() {
             return Ok(false);
         }
         let mut answers: Vec<(u64, Applied)> = Vec::new();
         for _ in 0..APPLY_BATCH_MAX {
-            let Some(entry) = self.to_apply.pop_front() else {
+            if self.store().log().is_over_limit() {
+                break;
+            }
+            let Some(entry) = self.to_apply.pop() else {
                 break;
             };
             if let Some((request, applied)) = self.apply_one(&entry)? {
@@ -114,7 +122,27 @@ impl Core {
             self.proposals.answer(counter, Ok(applied));
         }
         self.maybe_trim();
-        Ok(!self.to_apply.is_empty())
+        Ok(!self.to_apply.is_empty() && !self.pauses())
+    }
+
+    /// Whether applying waits for the state on disk; says so once when that begins or ends.
+    fn pauses(&mut self) -> bool {
+        let log = self.store().log();
+        let (paused, unsynced_bytes) = (log.is_over_limit(), log.tail_bytes());
+        if paused != self.apply_paused {
+            self.apply_paused = paused;
+            let waiting_bytes = self.to_apply.bytes();
+            if paused {
+                tracing::warn!(
+                    unsynced_bytes,
+                    waiting_bytes,
+                    "applying pauses: the disk of the data directory is slower than the writes"
+                );
+            } else {
+                tracing::info!(waiting_bytes, "applying goes on");
+            }
+        }
+        paused
     }
 
     fn apply_one(&mut self, entry: &Entry) -> Result<Option<(RequestId, Applied)>, Fatal> {
@@ -175,7 +203,7 @@ impl Core {
 
     /// A snapshot has replaced the state up to `last`.
     pub(super) fn state_replaced(&mut self, last: quorate_raft::EntryId) {
-        self.to_apply.retain(|entry| entry.id.index > last.index);
+        self.to_apply.skip_to(last.index);
         self.retained = super::core::Retained::default();
         self.trimmed = last.index;
         self.applied_term = self.applied_term.max(last.term);
@@ -225,13 +253,5 @@ impl Core {
             Notice::MessageIgnored { from, what } => tracing::debug!(%from, what, "ignored"),
             Notice::SnapshotInstalled { last } => tracing::info!(%last, "snapshot installed"),
         }
-    }
-}
-
-fn payload_bytes(entry: &Entry) -> usize {
-    match &entry.payload {
-        Payload::Empty => 0,
-        Payload::Command(command) => command.len(),
-        Payload::Membership { context, .. } => context.len(),
     }
 }

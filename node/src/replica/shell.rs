@@ -28,6 +28,8 @@ const APPLY_ROUNDS_MAX: usize = 4;
 const TICKS_LATE_MAX: u64 = 3;
 /// A sync that hangs for so long, or five election timeouts, ends the process.
 const STALL_MS_MAX: u64 = 5000;
+/// A round of applying that takes longer counts as slow, as in etcd.
+const SLOW_APPLY_NS: u64 = 100_000_000;
 /// Longest graceful stop, as etcd's.
 const STOP_MS_MAX: u64 = 6500;
 /// How long a removed member goes on, so that others learn of it from the log.
@@ -189,8 +191,7 @@ impl Shell {
         for _ in 0..APPLY_ROUNDS_MAX {
             let some = self.core.collect();
             self.carry_out()?;
-            let failed = |fatal| Ended::Failed(format!("{fatal}"));
-            more = self.core.apply().map_err(failed)?;
+            more = self.apply()?;
             if !some && !more {
                 break;
             }
@@ -199,6 +200,19 @@ impl Shell {
         self.count(now_ns);
         self.publish();
         self.maybe_end()?;
+        Ok(more)
+    }
+
+    fn apply(&mut self) -> Result<bool, Ended> {
+        if self.core.to_apply.is_empty() {
+            return Ok(false);
+        }
+        let began_ns = self.shared.clock.monotonic_ns();
+        let failed = |fatal| Ended::Failed(format!("{fatal}"));
+        let more = self.core.apply().map_err(failed)?;
+        if self.shared.clock.monotonic_ns() - began_ns > SLOW_APPLY_NS {
+            self.metrics.replica.slow_apply.inc();
+        }
         Ok(more)
     }
 
@@ -227,6 +241,7 @@ impl Shell {
         replica.campaigns.inc_by(counts.campaigns);
         replica.messages_sent.inc_by(counts.sent);
         replica.messages_received.inc_by(counts.received);
+        replica.messages_dropped.inc_by(counts.dropped);
         let unsynced = self.core.store().log().tail_bytes();
         self.metrics
             .storage
@@ -249,9 +264,10 @@ impl Shell {
             Input::SnapshotReceived(snapshot) => self.install(*snapshot)?,
             Input::Failed(reason) => return Err(Ended::Failed(reason)),
             Input::PeerRefused {
+                member,
                 by,
                 why: HelloRefusal::Stale,
-            } => {
+            } if member == self.core.id() => {
                 tracing::error!(by = %MemberId(by), "a peer refused this member as stale");
                 return Err(Ended::Stale);
             }
@@ -260,9 +276,16 @@ impl Shell {
             | Input::Read { .. }
             | Input::Admin(_)
             | Input::Peer { .. }
+            | Input::Inadmissible { .. }
             | Input::PeerRefused { .. } => self.core.input(input),
             Input::SnapshotSent { to, outcome } => {
                 self.sending.remove(&to);
+                let counters = self.metrics.network.peer(self.core.id(), to);
+                counters.snapshot_sends_inflight.set(0);
+                match outcome {
+                    Ok(_) => counters.snapshot_sends.inc(),
+                    Err(()) => counters.snapshot_send_failures.inc(),
+                }
                 self.core.input(Input::SnapshotSent { to, outcome });
             }
         }
@@ -412,6 +435,7 @@ impl Shell {
         for id in gone {
             self.hints.remove(&id);
             self.transport.disconnect(id);
+            self.metrics.network.forget(self.core.id(), id);
             self.gone.insert(id);
         }
         let failed = |error| {

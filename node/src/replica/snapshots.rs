@@ -160,18 +160,20 @@ fn write(mut stream: &TcpStream, message: &SnapshotMessage) -> std::io::Result<(
     stream.write_all(&bytes)
 }
 
-/// Takes a snapshot from `from`, on the connection's own thread.
+/// Takes a snapshot from `from`, on the connection's own thread; returns whether it is installed.
 pub(super) fn receive(
     shared: &Shared,
     disk: &Arc<dyn Disk>,
     from: u64,
     reader: &mut FrameReader<&TcpStream>,
     writer: &TcpStream,
-) {
-    match receive_all(shared, disk, from, reader, writer) {
+) -> bool {
+    let received = receive_all(shared, disk, from, reader, writer);
+    match &received {
         Ok(last) => tracing::info!(from = %MemberId(from), %last, "snapshot received"),
         Err(error) => tracing::warn!(from = %MemberId(from), %error, "snapshot not received"),
     }
+    received.is_ok()
 }
 
 fn receive_all(
@@ -318,6 +320,8 @@ impl Shell {
         match spawned {
             Some(Ok(_)) => {
                 self.sending.insert(to);
+                let counters = self.metrics.network.peer(self.core.id(), to);
+                counters.snapshot_sends_inflight.set(1);
             }
             // The core asks again when the peer still needs one.
             Some(Err(_)) | None => {

@@ -235,6 +235,9 @@ pub struct ReplicaStatus {
     pub directory_id: [u8; 16],
     /// Grows at every start.
     pub incarnation: u64,
+    /// Which life of the cluster this member belongs to: 1 until a lost quorum was recovered by
+    /// hand, which raises it; 0 while unjoined.
+    pub epoch: u64,
     /// Raft's term.
     pub term: u64,
     /// Who leads; 0 for nobody known.

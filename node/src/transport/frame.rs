@@ -69,6 +69,8 @@ fn checksum(len: [u8; 4], rest: &[u8]) -> u32 {
 /// Cuts a stream into frames.
 pub struct FrameReader<R> {
     stream: R,
+    /// Longest frame that is taken.
+    frame_bytes_max: usize,
     buffer: Vec<u8>,
     /// Bytes of `buffer` handed out already.
     start: usize,
@@ -81,10 +83,17 @@ impl<R: Read> FrameReader<R> {
     pub fn new(stream: R) -> Self {
         Self {
             stream,
+            frame_bytes_max: FRAME_BYTES_MAX,
             buffer: vec![0; READ_BYTES],
             start: 0,
             end: 0,
         }
+    }
+
+    /// From now on refuses frames longer than this: a caller who has not said who it is may not
+    /// make us hold much.
+    pub fn limit(&mut self, frame_bytes_max: usize) {
+        self.frame_bytes_max = frame_bytes_max.min(FRAME_BYTES_MAX);
     }
 
     /// The next frame as (kind, body); waits for bytes as the stream does.
@@ -122,7 +131,7 @@ impl<R: Read> FrameReader<R> {
         let [l0, l1, l2, l3, c0, c1, c2, c3] = *header;
         let len_bytes = [l0, l1, l2, l3];
         let len = u32::from_le_bytes(len_bytes) as usize;
-        if len == 0 || len > FRAME_BYTES_MAX {
+        if len == 0 || len > self.frame_bytes_max {
             return Err(FrameError::Length(len as u64));
         }
         let Some(frame) = rest.get(..len) else {

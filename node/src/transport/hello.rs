@@ -14,6 +14,9 @@ const TEXT_BYTES_MAX: usize = 4096;
 /// Most URLs of one member on the wire.
 const URLS_MAX: u64 = 64;
 
+/// Longest hello: as many URLs as there may be, each as long as it may be.
+pub(super) const HELLO_BYTES_MAX: usize = (URLS_MAX as usize + 1) * (TEXT_BYTES_MAX + 4);
+
 /// First bytes of a hello: tells our peers from anything else that dials the port.
 const MAGIC: [u8; 8] = *b"quorate\n";
 

@@ -35,6 +35,8 @@ pub enum ForwardRefusal {
     NotLeader,
     /// Leadership is being handed over, or too much waits to be committed.
     Busy,
+    /// The receiver cannot read them, or a peer may not ask for them. Another try would end alike.
+    Inadmissible,
 }
 
 /// A membership change that a follower asks of the leader.
@@ -176,6 +178,7 @@ impl PeerMessage {
                 to.put_u8(match why {
                     ForwardRefusal::NotLeader => 1,
                     ForwardRefusal::Busy => 2,
+                    ForwardRefusal::Inadmissible => 3,
                 });
                 to.put_len(counters.len());
                 counters.iter().for_each(|counter| to.put_u64(*counter));
@@ -214,6 +217,7 @@ impl PeerMessage {
                 let why = match take.u8("refusal")? {
                     1 => ForwardRefusal::NotLeader,
                     2 => ForwardRefusal::Busy,
+                    3 => ForwardRefusal::Inadmissible,
                     other => return Err(unknown("refusal", other)),
                 };
                 let count = take.count(8, "number of counters")?;

@@ -24,6 +24,7 @@ pub use sender::{BACKLOG_BYTES_MAX, BACKLOG_DISCONNECTED_BYTES_MAX, ConnectError
 pub use snapshot_message::{SnapshotMessage, WANTED_RANGES_MAX};
 pub use wire::DecodeError;
 
+use crate::metrics::PeerMetrics;
 use crate::storage::PeerLife;
 use std::collections::BTreeMap;
 use std::io;
@@ -67,15 +68,18 @@ const NOBODY: PeerLife = PeerLife {
 
 /// Where messages and facts about connections go. Called from transport's threads; must not block.
 pub trait Sink: Send + Sync {
-    /// Messages of one peer, in order. May drop them when it has no room.
-    fn deliver(&self, from: u64, messages: Vec<PeerMessage>);
+    /// Messages of one peer, in order, and the bytes they came in. May drop them when it has no
+    /// room.
+    fn deliver(&self, from: u64, messages: Vec<PeerMessage>, bytes: usize);
+    /// What is counted about a peer of member `local`.
+    fn counters(&self, local: u64, peer: u64) -> PeerMetrics;
     /// Whether this life of a peer may talk to us; remembers the newest one durably.
     ///
     /// # Errors
     /// Why not.
     fn admit(&self, peer: u64, life: PeerLife) -> Result<(), HelloRefusal>;
-    /// A peer refused us.
-    fn refused(&self, by: u64, why: HelloRefusal);
+    /// A peer refused us, when we were `member`.
+    fn refused(&self, member: u64, by: u64, why: HelloRefusal);
     /// A peer has connected and says where it is reached.
     fn connected(&self, peer: u64, peer_urls: &[String]);
     /// The replicated membership, encoded, for a node that asks; `None` while there is none.

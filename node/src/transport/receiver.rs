@@ -4,12 +4,13 @@
 //! as one batch. A frame that is damaged, malformed or of a stranger closes its connection with
 //! one line in the log and does nothing else. Must not know: what the messages mean.
 
-use super::frame::{FrameError, FrameReader};
-use super::hello::{Hello, HelloRefusal, HelloReply, Purpose};
+use super::frame::{FRAME_BYTES_MAX, FrameError, FrameReader, HEADER_BYTES};
+use super::hello::{HELLO_BYTES_MAX, Hello, HelloRefusal, HelloReply, Purpose};
 use super::message::{PeerMessage, put_membership};
 use super::sender::{HANDSHAKE_TIMEOUT, configure};
 use super::wire::DecodeError;
 use super::{Local, Sink};
+use crate::metrics::PeerMetrics;
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ use std::time::Duration;
 pub const CONNECTIONS_MAX: usize = 128;
 /// Messages handed on at once; more wait in the socket.
 const BATCH_MAX: usize = 1024;
+/// Bytes handed on at once, or one frame.
+const BATCH_BYTES_MAX: usize = 4 << 20;
 /// How long a stop tries to wake an accepting thread.
 const WAKE_TIMEOUT: Duration = Duration::from_millis(200);
 /// A snapshot connection that is silent for so long is given up.
@@ -55,8 +58,17 @@ struct Shared {
     sink: Arc<dyn Sink>,
     stopping: AtomicBool,
     next: AtomicU64,
-    /// Open connections, to close them when the node stops: number to stream and peer.
-    open: Mutex<BTreeMap<u64, (Arc<TcpStream>, u64)>>,
+    /// Open connections by number, the oldest first.
+    open: Mutex<BTreeMap<u64, Open>>,
+}
+
+/// An open connection, kept so that it can be closed.
+struct Open {
+    stream: Arc<TcpStream>,
+    /// Who sends messages on it; 0 for nobody.
+    peer: u64,
+    /// The caller has said who it is, and may stay.
+    admitted: bool,
 }
 
 /// Listens on the peer addresses.
@@ -102,8 +114,8 @@ impl Acceptor {
         if self.shared.stopping.swap(true, Ordering::AcqRel) {
             return;
         }
-        for (stream, _) in self.shared.open.lock().values() {
-            let _ = stream.shutdown(Shutdown::Both);
+        for open in self.shared.open.lock().values() {
+            let _ = open.stream.shutdown(Shutdown::Both);
         }
         for address in &self.addresses {
             // Wakes the accepting thread, which then sees the flag.
@@ -118,9 +130,9 @@ impl Acceptor {
 
     /// Closes what `peer` has opened here.
     pub(super) fn disconnect(&self, peer: u64) {
-        for (stream, of) in self.shared.open.lock().values() {
-            if *of == peer {
-                let _ = stream.shutdown(Shutdown::Both);
+        for open in self.shared.open.lock().values() {
+            if open.peer == peer {
+                let _ = open.stream.shutdown(Shutdown::Both);
             }
         }
     }
@@ -162,11 +174,19 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
         let stream = Arc::new(stream);
         {
             let mut open = shared.open.lock();
-            if open.len() >= CONNECTIONS_MAX {
+            if open.len() >= CONNECTIONS_MAX && !make_room(&mut open) {
                 tracing::warn!(%from, "peer connection refused: {CONNECTIONS_MAX} are open");
                 continue;
             }
-            open.insert(number, (Arc::clone(&stream), 0));
+            let stream = Arc::clone(&stream);
+            open.insert(
+                number,
+                Open {
+                    stream,
+                    peer: 0,
+                    admitted: false,
+                },
+            );
         }
         let thread = Arc::clone(shared);
         let spawned = std::thread::Builder::new()
@@ -191,11 +211,26 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
     }
 }
 
+/// Closes the oldest connection whose caller has not said who it is; returns whether there was
+/// one. Whoever only holds connections open cannot keep a peer out.
+fn make_room(open: &mut BTreeMap<u64, Open>) -> bool {
+    let stranger = open.iter().find(|(_, open)| !open.admitted);
+    let Some(number) = stranger.map(|(number, _)| *number) else {
+        return false;
+    };
+    if let Some(stranger) = open.remove(&number) {
+        // Its thread sees the end of the stream.
+        let _ = stranger.stream.shutdown(Shutdown::Both);
+    }
+    true
+}
+
 fn serve(shared: &Shared, number: u64, stream: &Arc<TcpStream>) -> Result<(), Closed> {
     configure(stream)?;
     stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
     stream.set_write_timeout(Some(HANDSHAKE_TIMEOUT))?;
     let mut reader = FrameReader::new(&**stream);
+    reader.limit(HELLO_BYTES_MAX);
     let (kind, body) = reader.next_frame()?;
     let hello = Hello::decode(kind, body)?;
     let local = shared.who.load_full();
@@ -216,6 +251,12 @@ fn serve(shared: &Shared, number: u64, stream: &Arc<TcpStream>) -> Result<(), Cl
         (None, Some(hello), Some(local)) => (hello, local),
         (refusal, ..) => return Err(Closed::Refused(refusal.unwrap_or(HelloRefusal::NotReady))),
     };
+    reader.limit(FRAME_BYTES_MAX);
+    if hello.purpose != Purpose::Query
+        && let Some(open) = shared.open.lock().get_mut(&number)
+    {
+        open.admitted = true;
+    }
     match hello.purpose {
         Purpose::Query => {
             let mut bytes = Vec::new();
@@ -244,11 +285,11 @@ fn serve(shared: &Shared, number: u64, stream: &Arc<TcpStream>) -> Result<(), Cl
 /// A member has one stream of messages to us: a newer one ends the older.
 fn replace(shared: &Shared, number: u64, peer: u64) {
     let mut open = shared.open.lock();
-    for (other, (stream, of)) in open.iter_mut() {
+    for (other, open) in open.iter_mut() {
         if *other == number {
-            *of = peer;
-        } else if *of == peer {
-            let _ = stream.shutdown(Shutdown::Both);
+            open.peer = peer;
+        } else if open.peer == peer {
+            let _ = open.stream.shutdown(Shutdown::Both);
         }
     }
 }
@@ -281,10 +322,30 @@ fn receive(
     from: u64,
     reader: &mut FrameReader<&TcpStream>,
 ) -> Result<(), Closed> {
+    let counters = shared.sink.counters(local.member, from);
+    let ended = receive_batches(shared, local, from, reader, &counters);
+    if !matches!(
+        ended,
+        Err(Closed::Frame(FrameError::Closed) | Closed::Stopping)
+    ) {
+        counters.received_failures.inc();
+    }
+    ended
+}
+
+fn receive_batches(
+    shared: &Shared,
+    local: &Local,
+    from: u64,
+    reader: &mut FrameReader<&TcpStream>,
+    counters: &PeerMetrics,
+) -> Result<(), Closed> {
     loop {
         let mut batch = Vec::new();
+        let mut bytes = 0;
         loop {
             let (kind, body) = reader.next_frame()?;
+            bytes += HEADER_BYTES + 1 + body.len();
             let message = PeerMessage::decode(kind, body)?;
             if let PeerMessage::Raft(envelope) = &message {
                 if envelope.from.0 != from {
@@ -298,13 +359,14 @@ fn receive(
                 }
             }
             batch.push(message);
-            if batch.len() >= BATCH_MAX || !reader.has_frame() {
+            if batch.len() >= BATCH_MAX || bytes >= BATCH_BYTES_MAX || !reader.has_frame() {
                 break;
             }
         }
         if shared.stopping.load(Ordering::Acquire) {
             return Err(Closed::Stopping);
         }
-        shared.sink.deliver(from, batch);
+        counters.received_bytes.inc_by(bytes as u64);
+        shared.sink.deliver(from, batch, bytes);
     }
 }

@@ -9,6 +9,7 @@ use super::address;
 use super::frame::FrameReader;
 use super::hello::{Hello, HelloRefusal, HelloReply, Purpose};
 use super::{Local, Sink};
+use crate::metrics::PeerMetrics;
 use parking_lot::{Condvar, Mutex};
 use rustix::net::SendFlags;
 use std::collections::VecDeque;
@@ -48,6 +49,7 @@ pub(super) struct Link {
     peer: u64,
     local: Arc<Local>,
     sink: Arc<dyn Sink>,
+    counters: PeerMetrics,
     state: Mutex<State>,
     wake: Condvar,
     connected: AtomicBool,
@@ -79,7 +81,9 @@ impl Link {
             writing: false,
             closed: false,
         };
+        let counters = sink.counters(local.member, peer);
         let link = Arc::new(Self {
+            counters,
             peer,
             local,
             sink,
@@ -116,6 +120,7 @@ impl Link {
     pub(super) fn send(&self, frames: Vec<u8>, must_connect: bool) -> Sent {
         let mut state = self.state.lock();
         let Some(stream) = state.stream.clone() else {
+            self.counters.sent_failures.inc();
             if !must_connect {
                 keep(&mut state, frames);
             }
@@ -125,6 +130,7 @@ impl Link {
             if state.backlog_bytes + frames.len() > BACKLOG_BYTES_MAX {
                 // The oldest chunk may begin within a frame, so nothing can be left out of the
                 // stream. A peer this far behind starts afresh.
+                self.counters.sent_failures.inc();
                 self.drop_stream(&mut state);
                 return Sent::Disconnected;
             }
@@ -137,10 +143,12 @@ impl Link {
             Ok(written) => written,
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
             Err(_) => {
+                self.counters.sent_failures.inc();
                 self.drop_stream(&mut state);
                 return Sent::Disconnected;
             }
         };
+        self.counters.sent_bytes.inc_by(written as u64);
         if written < frames.len() {
             // The first chunk of the backlog now begins within a frame: the link's thread finishes
             // it before anything else may be written.
@@ -181,11 +189,14 @@ impl Link {
                     tracing::info!(peer = %format_args!("{:x}", self.peer), "connected to peer");
                     backoff = BACKOFF_MIN;
                     complained = None;
+                    self.counters.active.set(1);
                     self.serve(stream);
+                    self.counters.active.set(0);
+                    self.counters.disconnected.inc();
                 }
                 Err(failure) => {
                     if let ConnectError::Refused(refusal) = failure {
-                        self.sink.refused(self.peer, refusal);
+                        self.sink.refused(self.local.member, self.peer, refusal);
                     }
                     // Once per kind of failure: a peer may be away for days.
                     let text = failure.to_string();
@@ -249,6 +260,11 @@ impl Link {
             state.backlog_bytes = 0;
             drop(state);
             let written = (&*stream).write_all(&chunks);
+            if written.is_ok() {
+                self.counters.sent_bytes.inc_by(chunks.len() as u64);
+            } else {
+                self.counters.sent_failures.inc();
+            }
             state = self.state.lock();
             if written.is_err() || state.stream.is_none() {
                 self.drop_stream(&mut state);

@@ -2,7 +2,12 @@
 //!
 //! Reads only; decides nothing.
 
-use super::*;
+use super::Core;
+use crate::kv::Member;
+use crate::replica::types::{MembershipView, PeerView, Phase, ReplicaStatus, Role};
+use quorate_raft::RoleKind;
+use std::sync::Arc;
+use std::time::Duration;
 
 impl Core {
     /// The membership as applied here.
@@ -57,6 +62,7 @@ impl Core {
             member_id: self.id(),
             directory_id: self.config.directory_id,
             incarnation: self.config.incarnation,
+            epoch: self.config.epoch,
             term: status.term.0,
             leader: status.leader.map_or(0, |id| id.0),
             role: match status.role {

@@ -1,8 +1,9 @@
 //! Members on loopback with directories of their own; killing one drops its shell.
 
+use super::gate::{Gate, GatedDisk};
 use super::*;
 use crate::config::{InitialMember, InitialState, NodeConfig, Start};
-use crate::env::real::{RealDisk, SystemClock, SystemRng};
+use crate::env::real::{SystemClock, SystemRng};
 use crate::kv::Applied;
 use crate::metrics::Metrics;
 use std::fs;
@@ -25,6 +26,8 @@ struct Slot {
     address: SocketAddr,
     config: NodeConfig,
     replica: Option<Replica>,
+    gate: Arc<Gate>,
+    metrics: Arc<Metrics>,
 }
 
 /// A client that writes.
@@ -115,6 +118,8 @@ impl TestCluster {
             address,
             config,
             replica: None,
+            gate: Arc::default(),
+            metrics: Arc::default(),
         });
         cluster
     }
@@ -153,6 +158,8 @@ impl TestCluster {
                 address: addresses[slot],
                 config,
                 replica: None,
+                gate: Arc::default(),
+                metrics: Arc::default(),
             }
         };
         let slots = (0..len).map(slot).collect();
@@ -175,7 +182,9 @@ impl TestCluster {
     fn launch(&mut self, slot: usize, listener: TcpListener) -> Result<(), LifeError> {
         let slot = &mut self.slots[slot];
         let metrics = Arc::new(Metrics::default());
-        let replica = Replica::start(&slot.config, doors(&slot.dir), vec![listener], metrics)?;
+        slot.metrics = Arc::clone(&metrics);
+        let doors = doors(&slot.dir, &slot.gate);
+        let replica = Replica::start(&slot.config, doors, vec![listener], metrics)?;
         slot.replica = Some(replica);
         Ok(())
     }
@@ -197,11 +206,33 @@ impl TestCluster {
         self.block_on(replica.ended()).unwrap_err()
     }
 
+    /// What a member counts.
+    pub(super) fn metrics(&self, slot: usize) -> &Metrics {
+        &self.slots[slot].metrics
+    }
+
+    /// What holds the syncs of a member.
+    pub(super) fn gate(&self, slot: usize) -> &Gate {
+        &self.slots[slot].gate
+    }
+
+    /// The data directory of a member.
+    pub(super) fn path(&self, slot: usize) -> &Path {
+        &self.slots[slot].dir
+    }
+
+    /// Waits until a member has ended by itself, and says why.
+    pub(super) fn ended(&mut self, slot: usize) -> LifeError {
+        let mut replica = self.slots[slot].replica.take().unwrap();
+        self.block_on(replica.ended()).unwrap_err()
+    }
+
     /// Opens a directory that is in use.
     pub(super) fn open_again(&self, slot: usize) -> LifeError {
         let config = &self.slots[slot].config;
         let dir = &self.slots[slot].dir;
-        match Replica::start(config, doors(dir), Vec::new(), Arc::new(Metrics::default())) {
+        let doors = doors(dir, &Arc::default());
+        match Replica::start(config, doors, Vec::new(), Arc::new(Metrics::default())) {
             Ok(_) => panic!("a second replica runs on {}", dir.display()),
             Err(error) => error,
         }
@@ -325,6 +356,20 @@ impl TestCluster {
             .unwrap()
     }
 
+    /// Writes a key, whatever becomes of it.
+    pub(super) fn put_and_forget(&self, slot: usize, key: &str) {
+        let (handle, key) = (self.handle(slot), key.to_owned());
+        let put = Put {
+            key: key.into(),
+            value: "?".into(),
+            ..Put::default()
+        };
+        drop(
+            self.runtime
+                .spawn(async move { handle.propose(Op::Put(put)).await }),
+        );
+    }
+
     /// Writes `many-0` and so on, all at once.
     pub(super) fn put_many(&self, slot: usize, count: usize) {
         let handle = self.handle(slot);
@@ -431,9 +476,16 @@ impl TestCluster {
     }
 }
 
-fn doors(dir: &Path) -> Doors {
+impl Drop for TestCluster {
+    fn drop(&mut self) {
+        // A member that hangs could not be ended.
+        self.slots.iter().for_each(|slot| slot.gate.open());
+    }
+}
+
+fn doors(dir: &Path, gate: &Arc<Gate>) -> Doors {
     Doors {
-        disk: Arc::new(RealDisk::new(dir)),
+        disk: Arc::new(GatedDisk::new(dir, gate)),
         clock: Arc::new(SystemClock::new()),
         rng: Box::new(SystemRng::open().unwrap()),
     }

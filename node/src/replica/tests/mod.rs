@@ -1,6 +1,9 @@
 //! Whole members in one process: real threads, real sockets on loopback, real files.
 
 mod cluster;
+mod core;
+mod gate;
+mod lone;
 
 use super::*;
 use crate::kv::{Interval, Op, Put, RangeRequest, Response};
@@ -513,4 +516,165 @@ fn a_member_added_with_etcds_rules_starts_as_existing_and_finds_its_identity() {
     cluster.put(3, "from-a-learner", "x");
     assert_eq!(cluster.get(leader, "from-a-learner").as_deref(), Some("x"));
     assert_eq!(cluster.handle(3).status().role, Role::Learner);
+}
+
+#[test]
+fn a_removed_members_directory_joins_anew_under_another_id_and_keeps_the_old_data() {
+    let mut cluster = TestCluster::bootstrapped();
+    for key in 0..20 {
+        cluster.put(0, &format!("key-{key}"), "x");
+    }
+    cluster.grow(1);
+    cluster.grow(2);
+    let leader = cluster.await_leader();
+    let old = cluster.id(2);
+    let view = cluster.membership(leader);
+    let leader = if leader == 2 { 0 } else { leader };
+    let remove = cluster.handle(leader);
+    cluster
+        .block_on(remove.member_remove(old, Some(view.index)))
+        .unwrap();
+    cluster.await_phase(2, Phase::Removed);
+    cluster.wait_for("the removed member to have ended", || {
+        cluster.handle(2).status().members.is_empty()
+    });
+    let leader = cluster.await_leader();
+    let view = cluster.membership(leader);
+    let add = MemberAdd {
+        id: Some(777),
+        peer_urls: cluster.peer_urls(2),
+        learner: true,
+        expected: Some(view.index),
+    };
+    cluster
+        .block_on(cluster.handle(leader).member_add(add))
+        .unwrap();
+    let join = |cluster: &TestCluster, member_id, displaces, uuid| {
+        let join = Join {
+            cluster_uuid: [uuid; 16],
+            member_id,
+            seeds: cluster.peer_urls(leader),
+            displaces,
+        };
+        cluster.block_on(cluster.handle(2).join(join))
+    };
+    let refused = join(&cluster, 777, None, 7).unwrap_err();
+    assert_eq!(refused, AdminError::Request(RequestError::Removed));
+    for (displaces, uuid) in [(Some(5), 7), (Some(old), 8)] {
+        let refused = join(&cluster, 777, displaces, uuid).unwrap_err();
+        assert!(
+            matches!(refused, AdminError::AlreadyJoined { .. }),
+            "{refused}"
+        );
+    }
+    let refused = join(&cluster, old, Some(old), 7).unwrap_err();
+    assert_eq!(refused, AdminError::MemberIdExists);
+    assert_eq!(cluster.handle(2).status().phase, Phase::Removed);
+    join(&cluster, 777, Some(old), 7).unwrap();
+    cluster.wait_for("the new member to have the data", || {
+        let status = cluster.handle(2).status();
+        status.member_id == 777 && status.leader != 0 && status.applied >= view.commit
+    });
+    let kept = cluster.path(2).join(format!("displaced-{old:016x}"));
+    for part in ["wal", "history", "identity"] {
+        assert!(
+            kept.join(part).exists(),
+            "{part} of the removed member is gone"
+        );
+    }
+    assert_eq!(cluster.handle(2).status().epoch, 1);
+    cluster.kill(2);
+    cluster.start(2);
+    cluster.wait_for("the new member after a restart", || {
+        cluster.id(2) == 777 && cluster.handle(2).status().leader != 0
+    });
+}
+
+#[test]
+fn a_refusal_of_an_earlier_identity_does_not_end_the_new_one() {
+    let cluster = TestCluster::bootstrapped();
+    let refuse = |member, why| {
+        let input = super::input::Input::PeerRefused { member, by: 9, why };
+        cluster.handle(0).shared.inbox.push_always(input).unwrap();
+    };
+    refuse(55, crate::transport::HelloRefusal::Removed);
+    refuse(55, crate::transport::HelloRefusal::Stale);
+    cluster.put(0, "a", "1");
+    assert_eq!(cluster.handle(0).status().phase, Phase::Joined);
+    refuse(1, crate::transport::HelloRefusal::Stale);
+    cluster.await_phase(0, Phase::Stale);
+}
+
+#[test]
+fn f12_a_leader_whose_disk_hangs_hands_over_and_then_ends() {
+    let mut cluster = TestCluster::of_static(3);
+    cluster.put(0, "before", "x");
+    let leader = cluster.await_leader();
+    cluster.gate(leader).close("wal/");
+    cluster.put_and_forget(leader, "during");
+    cluster.wait_for("another leader", || {
+        let elsewhere = (0..3).filter(|slot| *slot != leader);
+        elsewhere
+            .map(|slot| cluster.handle(slot).status().role)
+            .any(|role| role == Role::Leader)
+    });
+    let next = (leader + 1) % 3;
+    cluster.put(next, "during", "y");
+    let error = cluster.ended(leader).to_string();
+    assert!(error.contains("has not been synced for"), "{error}");
+    assert!(error.contains("free space"), "what to do: {error}");
+    cluster.gate(leader).open();
+    cluster.put(next, "after", "z");
+    cluster.start(leader);
+    for (key, value) in [("before", "x"), ("during", "y"), ("after", "z")] {
+        assert_eq!(cluster.get(leader, key).as_deref(), Some(value));
+    }
+}
+
+#[test]
+fn f12_a_slow_disk_under_the_state_refuses_writes_before_memory_grows_and_recovers() {
+    let cluster = TestCluster::bootstrapped();
+    cluster.put(0, "small", "x");
+    cluster.gate(0).close("history/");
+    let value = "v".repeat(1 << 20);
+    let put = |number: usize| {
+        let put = Put {
+            key: format!("large-{number}").into(),
+            value: value.clone().into(),
+            ..Put::default()
+        };
+        cluster.block_on(cluster.handle(0).propose(Op::Put(put)))
+    };
+    let written = (0..200).take_while(|number| put(*number).is_ok()).count();
+    assert!(
+        (64..=66).contains(&written),
+        "{written} MiB are in memory only"
+    );
+    assert_eq!(put(999), Err(RequestError::TooManyRequests));
+    let status = cluster.handle(0).status();
+    assert_eq!((status.role, status.phase), (Role::Leader, Phase::Joined));
+    cluster.gate(0).open();
+    cluster.wait_for("writes to be taken again", || put(1000).is_ok());
+    assert_eq!(cluster.get(0, "small").as_deref(), Some("x"));
+}
+
+#[test]
+fn round_trips_and_traffic_between_members_are_measured() {
+    let cluster = TestCluster::of_static(3);
+    cluster.put(0, "a", "1");
+    let ids: Vec<u64> = (0..3).map(|slot| cluster.id(slot)).collect();
+    let counters = |slot: usize, other: usize| {
+        let network = &cluster.metrics(slot).network;
+        network.peer(ids[slot], ids[other])
+    };
+    for (slot, other) in [(0, 1), (1, 2), (2, 0)] {
+        cluster.wait_for("a probe to come back", || {
+            counters(slot, other).round_trip_seconds.get_sample_count() > 0
+        });
+        let of = counters(slot, other);
+        assert!(of.round_trip_seconds.get_sample_sum() > 0.0);
+        assert_eq!(of.active.get(), 1);
+        assert!(of.sent_bytes.get() > 0 && of.received_bytes.get() > 0);
+        assert_eq!(of.received_failures.get(), 0);
+    }
 }
