@@ -13,12 +13,12 @@ use super::input::{AdminCall, Input};
 use super::owner::{Doors, LifeError};
 use super::shell::{Ended, History, Shell};
 use super::snapshots;
-use super::types::{AdminError, Join, MembershipView, Phase, ReplicaStatus, RequestError, Role};
+use super::types::{AdminError, MembershipView, Phase, ReplicaStatus, RequestError, Role};
 use crate::config::{InitialState, NodeConfig, Start};
 use crate::kv;
 use crate::metrics::Metrics;
 use crate::storage::revision_log::{Installed, Options};
-use crate::storage::{self, DataDir, Identity, PeerLife, Recovered, Verdict, Wal, WalOptions};
+use crate::storage::{DataDir, Identity, PeerLife, Recovered, Verdict, Wal, WalOptions};
 use crate::transport::{self, Local, Transport};
 use quorate_raft::{Config, HardState, LogIndex, Node, Restored, SnapshotMeta};
 use std::sync::Arc;
@@ -238,7 +238,7 @@ impl Life {
         }
     }
 
-    fn become_member(&mut self, new: &NewMember) -> Result<(), AdminError> {
+    pub(super) fn become_member(&mut self, new: &NewMember) -> Result<(), AdminError> {
         if new.member_id == 0 || new.cluster.uuid == [0; 16] {
             let text = "member ID 0 and the zero UUID name nobody; choose random ones";
             return Err(AdminError::Invalid(text.to_owned()));
@@ -249,66 +249,6 @@ impl Life {
         }
         self.found(new)
             .map_err(|error| AdminError::Invalid(error.to_string()))
-    }
-
-    /// `Join`: the seeds are asked who they are, so that a wrong address is an error now and not a
-    /// silence later. One that agrees is enough; none that answers is no reason to refuse, since
-    /// the leader dials us.
-    fn join(&mut self, join: &Join) -> Result<(), AdminError> {
-        let (cluster_uuid, member_id) = (join.cluster_uuid, join.member_id);
-        self.check_displaced(join)?;
-        let mut cluster = kv::ClusterInfo {
-            uuid: cluster_uuid,
-            id: 0,
-        };
-        for seed in &join.seeds {
-            let Ok(found) = ask(std::slice::from_ref(seed)) else {
-                continue;
-            };
-            if found.cluster.uuid != cluster_uuid {
-                return Err(AdminError::Invalid(format!(
-                    "seed {seed:?} belongs to another cluster; ask the members of the right one"
-                )));
-            }
-            if found.removed.contains(&member_id) {
-                return Err(AdminError::MemberIdExists);
-            }
-            cluster = found.cluster;
-            break;
-        }
-        if let Some(old) = self.dir.identity() {
-            let invalid = |error: storage::Error| AdminError::Invalid(error.to_string());
-            let parts = [WAL_DIR, HISTORY_DIR];
-            let aside = self.dir.displace(old.member_id, &parts).map_err(invalid)?;
-            tracing::warn!(member = %old.member_id, aside, "a removed member's data is moved aside");
-        }
-        self.become_member(&NewMember {
-            cluster,
-            member_id,
-            first_entry: None,
-        })
-    }
-
-    /// A directory that is not empty may be displaced only when it is that of the removed member
-    /// the caller names, of the same cluster.
-    fn check_displaced(&self, join: &Join) -> Result<(), AdminError> {
-        let Some(old) = self.dir.identity() else {
-            return Ok(());
-        };
-        if !old.removed {
-            return Err(AdminError::Request(RequestError::Stale));
-        }
-        let named = join.displaces == Some(old.member_id.0);
-        if !named || old.cluster_uuid != join.cluster_uuid {
-            return Err(AdminError::AlreadyJoined {
-                member_id: old.member_id.0,
-                cluster: uuid::Uuid::from_bytes(old.cluster_uuid).to_string(),
-            });
-        }
-        if join.member_id == old.member_id.0 {
-            return Err(AdminError::MemberIdExists);
-        }
-        Ok(())
     }
 
     /// etcd's `--initial-cluster-state existing`: asks the listed members for the membership and
@@ -598,7 +538,7 @@ fn restored(recovered: Recovered, applied: LogIndex) -> Restored {
 }
 
 /// Asks a running member for the membership.
-fn ask(urls: &[String]) -> Result<kv::Members, transport::ConnectError> {
+pub(super) fn ask(urls: &[String]) -> Result<kv::Members, transport::ConnectError> {
     let bytes = transport::query_membership(urls)?;
     kv::Members::decode(&bytes.into())
         .map_err(|error| transport::ConnectError::Protocol(error.to_string()))

@@ -13,6 +13,7 @@ mod handle;
 pub mod ids;
 mod inbox;
 mod input;
+mod join;
 mod lifecycle;
 mod members;
 mod owner;

@@ -1,0 +1,71 @@
+//! `Join`: how a node becomes a member that has been added, in an empty directory or in that of a
+//! removed member.
+//!
+//! Must not know: who asked, HTTP, gRPC.
+
+use super::genesis::{HISTORY_DIR, NewMember, WAL_DIR};
+use super::lifecycle::{Life, ask};
+use super::types::{AdminError, Join, RequestError};
+use crate::{kv, storage};
+
+impl Life {
+    /// `Join`: the seeds are asked who they are, so that a wrong address is an error now and not a
+    /// silence later. One that agrees is enough; none that answers is no reason to refuse, since
+    /// the leader dials us.
+    pub(super) fn join(&mut self, join: &Join) -> Result<(), AdminError> {
+        let (cluster_uuid, member_id) = (join.cluster_uuid, join.member_id);
+        self.check_displaced(join)?;
+        let mut cluster = kv::ClusterInfo {
+            uuid: cluster_uuid,
+            id: 0,
+        };
+        for seed in &join.seeds {
+            let Ok(found) = ask(std::slice::from_ref(seed)) else {
+                continue;
+            };
+            if found.cluster.uuid != cluster_uuid {
+                return Err(AdminError::Invalid(format!(
+                    "seed {seed:?} belongs to another cluster; ask the members of the right one"
+                )));
+            }
+            if found.removed.contains(&member_id) {
+                return Err(AdminError::MemberIdExists);
+            }
+            cluster = found.cluster;
+            break;
+        }
+        if let Some(old) = self.dir.identity() {
+            let invalid = |error: storage::Error| AdminError::Invalid(error.to_string());
+            let parts = [WAL_DIR, HISTORY_DIR];
+            let aside = self.dir.displace(old.member_id, &parts).map_err(invalid)?;
+            tracing::warn!(member = %old.member_id, aside, "a removed member's data is moved aside");
+        }
+        self.become_member(&NewMember {
+            cluster,
+            member_id,
+            first_entry: None,
+        })
+    }
+
+    /// A directory that is not empty may be displaced only when it is that of the removed member
+    /// the caller names, of the same cluster.
+    fn check_displaced(&self, join: &Join) -> Result<(), AdminError> {
+        let Some(old) = self.dir.identity() else {
+            return Ok(());
+        };
+        if !old.removed {
+            return Err(AdminError::Request(RequestError::Stale));
+        }
+        let named = join.displaces == Some(old.member_id.0);
+        if !named || old.cluster_uuid != join.cluster_uuid {
+            return Err(AdminError::AlreadyJoined {
+                member_id: old.member_id.0,
+                cluster: uuid::Uuid::from_bytes(old.cluster_uuid).to_string(),
+            });
+        }
+        if join.member_id == old.member_id.0 {
+            return Err(AdminError::MemberIdExists);
+        }
+        Ok(())
+    }
+}
