@@ -41,7 +41,7 @@ impl Bench {
     pub fn how_to_enter(&self) -> String {
         format!(
             "  export KUBECONFIG={}\n  nsenter --net=/proc/{}/ns/net kubectl get nodes\n  \
-             cargo xtask kube exec --name {} -- kubectl get nodes",
+             cargo xtask kube exec --name {} kubectl get nodes",
             self.run.kubeconfig().display(),
             self.first.pid,
             self.run.name()
@@ -57,6 +57,15 @@ impl Bench {
             .args(["--", program])
             .env("KUBECONFIG", self.run.kubeconfig())
             .env("PATH", &self.path);
+        // What the tools remember belongs to the run and goes with it.
+        for variable in [
+            "KUBECACHEDIR",
+            "HELM_CACHE_HOME",
+            "HELM_CONFIG_HOME",
+            "HELM_DATA_HOME",
+        ] {
+            command.env(variable, self.run.join("tmp").join(variable));
+        }
         command
     }
 

@@ -47,13 +47,13 @@ pub fn write(run: &Run) -> Result<()> {
     )?;
     let key = run.join("certs/service-accounts.key");
     let key = key.to_string_lossy();
+    // In the older of two PEM forms: the API server does not read the newer one for this kind.
     let args = [
-        "genpkey",
-        "-quiet",
-        "-algorithm",
-        "EC",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
+        "ecparam",
+        "-name",
+        "prime256v1",
+        "-genkey",
+        "-noout",
         "-out",
         &key,
     ];

@@ -40,17 +40,39 @@ pub fn hold(run: &Run) -> Result<()> {
 }
 
 fn hold_until_end(run: &Run) -> Result<()> {
-    let listener = UnixListener::bind(run.control()).context("cannot listen for the end")?;
-    cgroups::create(&run.cgroup())?;
-    let mut first = start_first_process(run)?;
+    let prepared = prepare(run);
+    let (listener, mut first) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            fail(run, &format!("{error:#}"));
+            // The starter reads why, and the logs, and then lets go.
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            return Err(error);
+        }
+    };
     let lifeline = first.stdin.take().context("a pipe to the first process")?;
     let (reasons, reason) = sync_channel(4);
     watch_starter(reasons.clone());
     watch_control(listener, reasons.clone());
     let waiter = watch_first_process(first, reasons);
-    let why = reason.recv().context("all watchers are gone")?;
+    let mut why = reason.recv().context("all watchers are gone")?;
+    if matches!(why, Reason::FirstProcessEnded) && !run.join("ready").exists() {
+        fail(run, "the first process ended; log/holder.log says why");
+        why = reason.recv().context("all watchers are gone")?;
+    }
     eprintln!("ending: {why:?}");
     end(run, lifeline, &waiter)
+}
+
+fn prepare(run: &Run) -> Result<(UnixListener, Child)> {
+    let listener = UnixListener::bind(run.control()).context("cannot listen for the end")?;
+    cgroups::create(&run.cgroup())?;
+    Ok((listener, start_first_process(run)?))
+}
+
+/// Tells the starter that the run will not be ready.
+fn fail(run: &Run, why: &str) {
+    let _ = std::fs::write(run.join("failed"), why);
 }
 
 fn start_first_process(run: &Run) -> Result<Child> {

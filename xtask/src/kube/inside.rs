@@ -6,10 +6,10 @@
 
 use super::processes::Processes;
 use super::run::{FirstProcess, Run, start_ticks};
-use super::{config, network, poll, provisioner, shell_in, wait_until};
+use super::{config, network, poll, provisioner, shell_in, try_wait_until, wait_until};
 use crate::image::{self, archive};
 use anyhow::{Context, Result};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 use rustix::process::{WaitOptions, wait};
 use std::io::Read;
 use std::path::Path;
@@ -18,6 +18,17 @@ use std::time::{Duration, Instant};
 
 /// How long the API server and the node may take.
 const READY_MAX: Duration = Duration::from_secs(120);
+
+/// Settings of the whole machine that a kubelet changes where they are not as it wants them. It is
+/// shown files with what it wants, and leaves the machine alone.
+pub const KERNEL_SETTINGS: &[(&str, &str)] = &[
+    ("kernel/keys/root_maxbytes", "25000000"),
+    ("kernel/keys/root_maxkeys", "1000000"),
+    ("kernel/panic", "10"),
+    ("kernel/panic_on_oops", "1"),
+    ("vm/overcommit_memory", "1"),
+    ("vm/panic_on_oom", "0"),
+];
 
 /// The first process: takes over the mounts, starts the supervisor, buries orphans. Ends when its
 /// standard input does, which the holder keeps open.
@@ -61,6 +72,12 @@ fn take_over_mounts() -> Result<()> {
     }
     let layers = c"lowerdir=/var,upperdir=/run/var/upper,workdir=/run/var/work";
     mount("overlay", "/var", "overlay", none, Some(layers))?;
+    for (name, value) in KERNEL_SETTINGS {
+        let decoy = Path::new("/run/settings").join(name);
+        std::fs::create_dir_all(decoy.parent().context("a path with a folder")?)?;
+        std::fs::write(&decoy, value)?;
+        mount_bind(&decoy, Path::new("/proc/sys").join(name))?;
+    }
     let shared = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
     mount_change("/", shared)?;
     Ok(())
@@ -112,22 +129,23 @@ fn bring_up(run: &Run, processes: &mut Processes) -> Result<()> {
             output.status.success() && !String::from_utf8_lossy(&output.stdout).contains("False")
         })
     };
-    wait_until("the API server answers", READY_MAX, || {
-        kubectl(&["get", "--raw", "/readyz"])
+    try_wait_until("the API server answers", READY_MAX, || {
+        processes.all_run()?;
+        Ok(kubectl(&["get", "--raw", "/readyz"]))
     })?;
     processes.start_rest(&options)?;
     let storage = run.join("storage.yaml");
     wait_until("storage classes are accepted", READY_MAX, || {
         kubectl(&["apply", "-f", &storage.to_string_lossy()])
     })?;
-    wait_until("the node is Ready", READY_MAX, || {
-        processes.restart_ended().is_ok()
-            && kubectl(&[
-                "wait",
-                "--for=condition=Ready",
-                "node/node-1",
-                "--timeout=5s",
-            ])
+    try_wait_until("the node is Ready", READY_MAX, || {
+        processes.all_run()?;
+        Ok(kubectl(&[
+            "wait",
+            "--for=condition=Ready",
+            "node/node-1",
+            "--timeout=5s",
+        ]))
     })?;
     // Every pod is given this account's token.
     wait_until("the default service account exists", READY_MAX, || {

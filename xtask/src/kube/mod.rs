@@ -24,6 +24,7 @@ mod processes;
 mod provisioner;
 mod run;
 mod scenarios;
+mod traces;
 mod up;
 mod versions;
 
@@ -168,9 +169,18 @@ fn poll() {
 /// Looks again and again until `holds`, or fails after `longest` with a message that says what was
 /// waited for.
 fn wait_until(what: &str, longest: Duration, mut holds: impl FnMut() -> bool) -> Result<()> {
+    try_wait_until(what, longest, || Ok(holds()))
+}
+
+/// Like [`wait_until`], and gives up at the first error.
+fn try_wait_until(
+    what: &str,
+    longest: Duration,
+    mut holds: impl FnMut() -> Result<bool>,
+) -> Result<()> {
     #[expect(clippy::disallowed_methods, reason = "a deadline for real processes")]
     let deadline = Instant::now() + longest;
-    while !holds() {
+    while !holds()? {
         #[expect(clippy::disallowed_methods, reason = "a deadline for real processes")]
         if Instant::now() > deadline {
             bail!("waited {} s, in vain, until {what}", longest.as_secs());

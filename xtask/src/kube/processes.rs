@@ -2,7 +2,7 @@
 
 use super::network::{NODE_ADDRESS, POD_RANGE, SERVICE_RANGE};
 use super::run::{Options, Run};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -53,6 +53,16 @@ impl Processes {
             plain_api,
         ] {
             self.start(make(&self.run, options))?;
+        }
+        Ok(())
+    }
+
+    /// Fails when one of them has ended: while the run comes up, none may.
+    pub fn all_run(&mut self) -> Result<()> {
+        for (spec, child) in &mut self.running {
+            if let Some(status) = child.try_wait()? {
+                bail!("{} ended with {status}", spec.name);
+            }
         }
         Ok(())
     }

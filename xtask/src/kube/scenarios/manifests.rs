@@ -25,9 +25,13 @@ pub fn install_crd(bench: &Bench) -> Result<()> {
         &path,
     ];
     bench.kubectl(&args)?;
-    let crd = format!("crd/{CRD_NAME}");
-    bench.kubectl(&["wait", "--for=condition=Established", &crd, "--timeout=30s"])?;
-    Ok(())
+    // Not `kubectl wait`: it fails on an object that has no conditions yet.
+    let served = ["get", "--raw", "/apis/quorate.dev/v1alpha1"];
+    wait_until("the resource is served", SOON, || {
+        bench
+            .kubectl(&served)
+            .is_ok_and(|list| list.contains("\"name\":\"kvclusters\""))
+    })
 }
 
 /// The CRD is accepted and offers what it promises.

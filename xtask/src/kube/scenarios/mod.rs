@@ -7,6 +7,7 @@ mod manifests;
 
 use super::bench::Bench;
 use super::run::Run;
+use super::traces::Before;
 use super::up;
 use crate::{image, shell};
 use anyhow::{Context, Result, bail};
@@ -106,6 +107,7 @@ pub fn test(options: &Options) -> Result<()> {
         }
         return run_all(&bench, &chosen);
     }
+    let before = Before::look();
     let started = up::start(&up::Options {
         images,
         ..up::Options::default()
@@ -115,7 +117,9 @@ pub fn test(options: &Options) -> Result<()> {
     if result.is_err() {
         keep_logs(&started.bench);
     }
-    result.and(started.end())
+    let run = started.bench.run().clone();
+    let ended = started.end();
+    result.and(ended).and(before.compare(&run))
 }
 
 fn run_all(bench: &Bench, chosen: &[&Scenario]) -> Result<()> {
@@ -124,7 +128,7 @@ fn run_all(bench: &Bench, chosen: &[&Scenario]) -> Result<()> {
         #[expect(clippy::disallowed_methods, reason = "a measurement for people")]
         let start = Instant::now();
         let result = (scenario.run)(bench);
-        let seconds = start.elapsed().as_secs_f64();
+        let seconds = seconds_since(start);
         match result {
             Ok(()) => println!("{:<10} ok      {seconds:6.1} s", scenario.name),
             Err(error) => {
@@ -144,6 +148,10 @@ fn run_all(bench: &Bench, chosen: &[&Scenario]) -> Result<()> {
     }
     println!("kube test: {} scenarios passed", chosen.len());
     Ok(())
+}
+
+fn seconds_since(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64()
 }
 
 /// Copies the logs of a run that is about to vanish to where a person finds them.
@@ -167,6 +175,14 @@ fn copy_files(from: &Path, to: &Path) -> Result<()> {
 
 /// Makes a namespace that enforces restricted pod security, gives it to `work`, and deletes it.
 fn in_namespace(bench: &Bench, name: &str, work: impl FnOnce(&str) -> Result<()>) -> Result<()> {
+    // One of an earlier scenario or test may still be on its way out.
+    bench.kubectl(&[
+        "delete",
+        "namespace",
+        name,
+        "--ignore-not-found",
+        "--timeout=90s",
+    ])?;
     bench.apply(&format!(
         "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}\n  labels:\n    \
          pod-security.kubernetes.io/enforce: restricted\n"
