@@ -21,7 +21,7 @@ pub fn build() -> Result<PathBuf> {
     let lock = std::fs::File::create(cache.join("build.lock"))?;
     lock.lock()
         .context("cannot wait for another build of the tools")?;
-    tools::etcd_tools()?;
+    tools::oracle()?;
     for (number, program) in PROGRAMS.iter().enumerate() {
         let stamp = source_folder(&cache, program).join(format!("{}.built", program.name));
         if stamp.exists() && bin.join(program.name).exists() {
@@ -92,17 +92,20 @@ fn build_one(cache: &Path, program: &Program, target: &Path) -> Result<()> {
             format!("./{}", program.name)
         }
     };
-    let target = target.to_string_lossy();
+    // Under a name of its own first: a run may be starting the one that is there.
+    let fresh = target.with_extension("fresh");
+    let output = fresh.to_string_lossy();
     let args = [
         "build",
         "-trimpath",
         "-ldflags",
         &flags,
         "-o",
-        &target,
+        &output,
         &package,
     ];
-    tools::go(&folder, &args).map(drop)
+    tools::go(&folder, &args)?;
+    std::fs::rename(&fresh, target).context("cannot put the program in place")
 }
 
 fn kubernetes_main(package: &str, constructor: &str) -> String {
