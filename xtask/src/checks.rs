@@ -1,6 +1,6 @@
 //! `test`, `ci` and `fix`: what runs before every change lands.
 
-use crate::{codegen, shell, tidy};
+use crate::{chart, codegen, shell, tidy};
 use anyhow::{Result, bail};
 use std::time::Instant;
 
@@ -51,6 +51,7 @@ pub fn ci() -> Result<()> {
 pub fn fix() -> Result<()> {
     codegen::run(false)?;
     manifests(false)?;
+    chart::write_generated()?;
     shell::run("cargo", &["fmt", "--all"])
 }
 

@@ -1,6 +1,7 @@
 //! All automation of the project: `cargo xtask --help`.
 
 mod bench;
+mod chart;
 mod checks;
 mod cluster;
 mod codegen;
@@ -64,6 +65,8 @@ enum Command {
         #[command(subcommand)]
         command: kube::KubeCommand,
     },
+    /// Lints, tests and renders the Helm chart, tests the alerts (needs Go, kubectl, helm's cache).
+    Chart(chart::Options),
     /// The long runs: all seeds, all planted bugs, many rounds of kill and heal.
     Nightly,
 }
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Image(options) => image::build(&options).map(drop),
         Command::Kube { command } => kube::run(command),
+        Command::Chart(options) => chart::run(&options),
         Command::Nightly => nightly::run(),
     };
     match result {

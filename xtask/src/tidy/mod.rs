@@ -5,7 +5,7 @@ mod deps;
 mod scenarios;
 mod text;
 
-use crate::image;
+use crate::{chart, image};
 use anyhow::{Result, bail};
 
 /// One broken rule: where, and what to do.
@@ -50,6 +50,42 @@ const RULES: &[(&str, Rule)] = &[
     (
         "the Dockerfile and `cargo xtask image` build the same image",
         image::matches_the_contract,
+    ),
+    (
+        "generated files of the chart are current",
+        chart::generated_files_are_current,
+    ),
+    (
+        "rendered manifests come from the chart as it is",
+        chart::rendered_manifests_are_current,
+    ),
+    (
+        "every value of the chart is described and checked",
+        chart::values_are_described,
+    ),
+    (
+        "the schema of the values is closed",
+        chart::schema_is_closed,
+    ),
+    (
+        "dashboards and alerts name metrics that exist",
+        chart::metrics_are_listed_and_exist,
+    ),
+    (
+        "panels are complete and do not overlap",
+        chart::panels_are_complete,
+    ),
+    (
+        "every alert is tested and explained",
+        chart::every_alert_is_tested_and_explained,
+    ),
+    (
+        "every reason of a condition is explained",
+        chart::every_reason_is_explained,
+    ),
+    (
+        "documents name files that exist",
+        chart::documents_name_what_exists,
     ),
 ];
 
