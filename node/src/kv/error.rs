@@ -49,9 +49,12 @@ pub enum Error {
     /// The quota is used up, or a `NoSpace` alarm is active.
     #[error("database space exceeded")]
     NoSpace,
-    /// The ID to add is, or once was, in the cluster.
+    /// The ID to add is a member's.
     #[error("member ID already exist")]
     MemberIdExists,
+    /// The ID was a member's that is removed for good.
+    #[error("this member ID was removed and never returns")]
+    MemberIdRemoved,
     /// Another member has one of the peer URLs.
     #[error("Peer URLs already exists")]
     PeerUrlExists,

@@ -112,9 +112,12 @@ impl Members {
             MemberOp::Bootstrap { .. } if self.is_bootstrapped() => Err(Error::AlreadyBootstrapped),
             MemberOp::Bootstrap { .. } => Ok(()),
             MemberOp::Add(member) => {
-                // etcd answers a removed ID with "member not found" on most calls, but to an
-                // addition with this: the ID was used.
-                if self.members.contains_key(&member.id) || self.removed.contains(&member.id) {
+                // In etcd's order: its clients hear "member not found" for a removed ID on every
+                // call, also on an addition.
+                if self.removed.contains(&member.id) {
+                    return Err(Error::MemberIdRemoved);
+                }
+                if self.members.contains_key(&member.id) {
                     return Err(Error::MemberIdExists);
                 }
                 self.check_urls_free(member.id, &member.peer_urls)

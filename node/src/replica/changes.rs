@@ -415,6 +415,7 @@ impl Core {
 pub(super) fn refusal(error: &kv::Error) -> CallRefusal {
     match error {
         kv::Error::MemberIdExists => CallRefusal::MemberIdExists,
+        kv::Error::MemberIdRemoved => CallRefusal::MemberIdRemoved,
         kv::Error::PeerUrlExists => CallRefusal::PeerUrlExists,
         kv::Error::MemberNotFound => CallRefusal::MemberNotFound,
         kv::Error::NotLearner => CallRefusal::NotLearner,

@@ -29,7 +29,7 @@ impl Life {
                 )));
             }
             if found.removed.contains(&member_id) {
-                return Err(AdminError::MemberIdExists);
+                return Err(AdminError::MemberIdRemoved);
             }
             cluster = found.cluster;
             break;
@@ -64,7 +64,7 @@ impl Life {
             });
         }
         if join.member_id == old.member_id.0 {
-            return Err(AdminError::MemberIdExists);
+            return Err(AdminError::MemberIdRemoved);
         }
         Ok(())
     }

@@ -483,7 +483,7 @@ fn voters(recovered: &Recovered) -> Vec<quorate_raft::MemberId> {
 
 /// Ends an installation that a crash has interrupted between the state and the log: the log begins
 /// behind the snapshot, unless it holds the snapshot's last entry (D3).
-fn follow_snapshot(
+pub(super) fn follow_snapshot(
     wal: &mut Wal,
     recovered: &mut Recovered,
     installed: &Installed,
@@ -512,7 +512,7 @@ fn history_identity(identity: &Identity) -> u64 {
     u64::from_le_bytes(first) ^ identity.incarnation.rotate_left(48)
 }
 
-fn restored(recovered: Recovered, applied: LogIndex) -> Restored {
+pub(super) fn restored(recovered: Recovered, applied: LogIndex) -> Restored {
     let Recovered {
         hard_state,
         base,

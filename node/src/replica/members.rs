@@ -143,7 +143,7 @@ impl Core {
     pub(super) fn remote_call(&mut self, from: u64, call: u64, request: Call) {
         let origin = Origin::Remote { from, call };
         // The member that took the call has checked it; the log must not depend on that.
-        if let Call::Add { peer_urls, .. } | Call::Update { peer_urls, .. } = &request
+        if let Call::Add { peer_urls, .. } = &request
             && check_urls(peer_urls).is_err()
         {
             return self.finish(origin, Err(CallRefusal::Invalid));
@@ -458,6 +458,7 @@ fn admin_error(refusal: CallRefusal, expected: Option<u64>) -> AdminError {
         CallRefusal::Pending => AdminError::ChangePending,
         CallRefusal::MemberNotFound => AdminError::MemberNotFound,
         CallRefusal::MemberIdExists => AdminError::MemberIdExists,
+        CallRefusal::MemberIdRemoved => AdminError::MemberIdRemoved,
         CallRefusal::PeerUrlExists => AdminError::PeerUrlExists,
         CallRefusal::NotLearner => AdminError::NotLearner,
         CallRefusal::LearnerNotReady => AdminError::LearnerNotReady,

@@ -36,12 +36,12 @@ const DURABLE_LOOKS_MAX: usize = 100;
 
 /// A whole snapshot, verified and durable, that waits to be installed.
 pub(super) struct ReceivedSnapshot {
-    from: u64,
-    term: Term,
-    meta: SnapshotMeta,
-    receiver: SnapshotReceiver,
+    pub(super) from: u64,
+    pub(super) term: Term,
+    pub(super) meta: SnapshotMeta,
+    pub(super) receiver: SnapshotReceiver,
     /// Told the last index installed, or 0.
-    done: SyncSender<LogIndex>,
+    pub(super) done: SyncSender<LogIndex>,
 }
 
 /// Why a transfer has ended early; it is begun again when the peer still needs it.

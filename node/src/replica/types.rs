@@ -98,9 +98,12 @@ pub enum AdminError {
     /// No such member; on removal that means done.
     #[error("member not found")]
     MemberNotFound,
-    /// The ID is or was a member; IDs are never used twice.
+    /// The ID is a member's.
     #[error("member ID already exist")]
     MemberIdExists,
+    /// The ID was a member's; IDs are never used twice.
+    #[error("this member ID was removed and never returns")]
+    MemberIdRemoved,
     /// A peer URL belongs to another member.
     #[error("Peer URLs already exists")]
     PeerUrlExists,

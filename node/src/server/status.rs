@@ -101,7 +101,8 @@ impl From<kv::Error> for Status {
             kv::Error::NoSpace => NO_SPACE,
             kv::Error::MemberIdExists => MEMBER_EXISTS,
             kv::Error::PeerUrlExists => PEER_URL_EXISTS,
-            kv::Error::MemberNotFound => MEMBER_NOT_FOUND,
+            // etcd has one answer to both.
+            kv::Error::MemberNotFound | kv::Error::MemberIdRemoved => MEMBER_NOT_FOUND,
             kv::Error::NotLearner => NOT_LEARNER,
             kv::Error::AlreadyBootstrapped => Self::fixed(
                 Code::FailedPrecondition,
@@ -136,7 +137,7 @@ impl From<AdminError> for Status {
     fn from(error: AdminError) -> Self {
         match error {
             AdminError::Request(error) => error.into(),
-            AdminError::MemberNotFound => MEMBER_NOT_FOUND,
+            AdminError::MemberNotFound | AdminError::MemberIdRemoved => MEMBER_NOT_FOUND,
             AdminError::MemberIdExists => MEMBER_EXISTS,
             AdminError::PeerUrlExists => PEER_URL_EXISTS,
             AdminError::InvalidPeerUrls { .. } => MEMBER_BAD_URLS,
@@ -217,6 +218,68 @@ DeadlineExceeded context deadline exceeded
             .map(|row| format!("{:?} {}\n", row.code, row.message))
             .collect();
         assert_eq!(table, GOLDEN);
+    }
+
+    /// What etcd's Cluster service says to each refusal of a change (its `ValidateConfigurationChange`
+    /// and what comes before it).
+    #[test]
+    fn refusals_of_the_cluster_service_are_etcds() {
+        let rows = [
+            (
+                AdminError::MemberNotFound,
+                "NotFound etcdserver: member not found",
+            ),
+            (
+                AdminError::MemberIdRemoved,
+                "NotFound etcdserver: member not found",
+            ),
+            (
+                AdminError::MemberIdExists,
+                "FailedPrecondition etcdserver: member ID already exist",
+            ),
+            (
+                AdminError::PeerUrlExists,
+                "FailedPrecondition etcdserver: Peer URLs already exists",
+            ),
+            (
+                AdminError::InvalidPeerUrls {
+                    url: "x".to_owned(),
+                },
+                "InvalidArgument etcdserver: given member URLs are invalid",
+            ),
+            (
+                AdminError::NotLearner,
+                "FailedPrecondition etcdserver: can only promote a learner member",
+            ),
+            (
+                AdminError::LearnerNotReady,
+                "FailedPrecondition etcdserver: can only promote a learner member which is in sync with leader",
+            ),
+            (
+                AdminError::TooManyLearners,
+                "FailedPrecondition etcdserver: too many learner members in cluster",
+            ),
+            (
+                AdminError::NotEnoughStarted,
+                "FailedPrecondition etcdserver: re-configuration failed due to not enough started members",
+            ),
+            (
+                AdminError::Unhealthy,
+                "Unavailable etcdserver: unhealthy cluster",
+            ),
+            (
+                AdminError::NotLeader,
+                "FailedPrecondition etcdserver: not leader",
+            ),
+            (
+                AdminError::BadTransferee,
+                "FailedPrecondition etcdserver: bad leader transferee",
+            ),
+        ];
+        for (error, expected) in rows {
+            let status = Status::from(error);
+            assert_eq!(format!("{:?} {}", status.code, status.message), expected);
+        }
     }
 
     #[test]

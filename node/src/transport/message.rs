@@ -87,8 +87,10 @@ pub enum CallRefusal {
     Pending,
     /// No such member.
     MemberNotFound,
-    /// The ID is or was in use.
+    /// The ID is in use.
     MemberIdExists,
+    /// The ID was removed.
+    MemberIdRemoved,
     /// A peer URL is in use.
     PeerUrlExists,
     /// Not a learner.
@@ -342,6 +344,7 @@ fn put_call_outcome(outcome: &Result<LogIndex, CallRefusal>, to: &mut Vec<u8>) {
         Err(CallRefusal::NotEnoughStarted) => (10, 0),
         Err(CallRefusal::Unhealthy) => (11, 0),
         Err(CallRefusal::Invalid) => (12, 0),
+        Err(CallRefusal::MemberIdRemoved) => (13, 0),
     };
     to.put_u8(number);
     to.put_u64(value);
@@ -364,6 +367,7 @@ fn call_outcome(take: &mut Take<'_>) -> Result<Result<LogIndex, CallRefusal>, De
         10 => CallRefusal::NotEnoughStarted,
         11 => CallRefusal::Unhealthy,
         12 => CallRefusal::Invalid,
+        13 => CallRefusal::MemberIdRemoved,
         other => return Err(unknown("call outcome", other)),
     }))
 }

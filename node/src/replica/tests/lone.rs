@@ -184,7 +184,7 @@ pub(super) fn entry(term: u64, index: u64, command: &Arc<[u8]>) -> Entry {
     Entry { id, payload }
 }
 
-fn raft_config(id: u64) -> Config {
+pub(super) fn raft_config(id: u64) -> Config {
     Config {
         id: MemberId(id),
         election_ticks: 10,
@@ -201,7 +201,7 @@ fn raft_config(id: u64) -> Config {
     }
 }
 
-fn core_config(new: &genesis::NewMember) -> CoreConfig {
+pub(super) fn core_config(new: &genesis::NewMember) -> CoreConfig {
     CoreConfig {
         boot_nonce: BOOT_NONCE,
         cluster_uuid: new.cluster.uuid,

@@ -3,6 +3,7 @@
 mod cluster;
 mod core;
 mod gate;
+mod install;
 mod lone;
 
 use super::*;
@@ -206,7 +207,7 @@ fn membership_changes_are_compare_and_set_and_idempotent() {
     let error = cluster.block_on(handle.member_add(again)).unwrap_err();
     assert_eq!(
         error,
-        AdminError::MemberIdExists,
+        AdminError::MemberIdRemoved,
         "c12: an ID is never used twice"
     );
     let unknown = cluster
@@ -568,7 +569,7 @@ fn a_removed_members_directory_joins_anew_under_another_id_and_keeps_the_old_dat
         );
     }
     let refused = join(&cluster, old, Some(old), 7).unwrap_err();
-    assert_eq!(refused, AdminError::MemberIdExists);
+    assert_eq!(refused, AdminError::MemberIdRemoved);
     assert_eq!(cluster.handle(2).status().phase, Phase::Removed);
     join(&cluster, 777, Some(old), 7).unwrap();
     cluster.wait_for("the new member to have the data", || {

@@ -242,6 +242,7 @@ fn refused(error: AdminError) -> Result<pb::Refused, tonic::Status> {
             "bring the other voters back first",
         ),
         AdminError::MemberIdExists => (pb::Refusal::IdInUse, "draw a new ID"),
+        AdminError::MemberIdRemoved => (pb::Refusal::IdRemoved, "draw a new ID"),
         AdminError::PeerUrlExists => (pb::Refusal::AddressInUse, "use an address of its own"),
         AdminError::ChangePending => (pb::Refusal::ChangeInProgress, "wait for it"),
         AdminError::TooManyLearners => (
@@ -470,5 +471,7 @@ mod tests {
         assert_eq!(error.code(), Code::Unavailable);
         let error = refused(AdminError::NotLeader).expect_err("a follower");
         assert!(error.message().contains("names as leader"));
+        let removed = refused(AdminError::MemberIdRemoved).unwrap();
+        assert_eq!(removed.reason(), pb::Refusal::IdRemoved);
     }
 }

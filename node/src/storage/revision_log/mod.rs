@@ -43,7 +43,7 @@ mod tail;
 mod watermark;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use compact::{Compacted, Compactor, KeyIndex, Moved};
 pub use error::Error;

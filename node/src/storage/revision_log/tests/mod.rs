@@ -3,7 +3,7 @@
 mod compaction;
 mod crash;
 mod damage;
-mod disk;
+pub(crate) mod disk;
 mod format;
 mod harness;
 mod model;
