@@ -94,7 +94,7 @@ fn usual_folders() -> BTreeSet<&'static str> {
 }
 
 /// Processes whose command line or working folder names the run's folder.
-fn processes_of(folder: &str) -> Result<Vec<String>> {
+pub fn processes_of(folder: &str) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
         let path = entry?.path();

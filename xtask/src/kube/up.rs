@@ -46,6 +46,13 @@ impl Started {
         Ok(())
     }
 
+    /// Kills the holder, as nothing ought to, and leaves the rest to the kernel and to `down`.
+    pub fn kill_holder(mut self) -> Result<()> {
+        self.holder.kill()?;
+        self.holder.wait()?;
+        Ok(())
+    }
+
     /// Ends the run and waits until nothing of it is left.
     pub fn end(mut self) -> Result<()> {
         drop(self.holder.stdin.take());

@@ -3,6 +3,7 @@
 
 mod cel;
 mod cel_cases;
+mod ends;
 mod manifests;
 
 use super::bench::Bench;
@@ -61,6 +62,12 @@ const SCENARIOS: &[Scenario] = &[
         shows: "every CEL rule accepts what it should and refuses, with its message, what it should",
         needs_image: false,
         run: cel::rules,
+    },
+    Scenario {
+        name: "ends",
+        shows: "a second run beside this one, its holder killed, takes all of its processes along",
+        needs_image: false,
+        run: ends::killed_holder,
     },
     Scenario {
         name: "image",
