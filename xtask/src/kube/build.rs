@@ -55,7 +55,7 @@ pub fn build() -> Result<PathBuf> {
 fn source_folder(cache: &Path, program: &Program) -> PathBuf {
     let module = match program.source {
         Source::Kubernetes { .. } => "kubernetes",
-        Source::Published { .. } | Source::Ours(_) => program.name,
+        Source::Published { .. } | Source::Ours { .. } => program.name,
     };
     cache
         .join("src")
@@ -86,9 +86,14 @@ fn build_one(cache: &Path, program: &Program, target: &Path) -> Result<()> {
             tools::go(&folder, &["mod", "tidy"])?;
             (*package).to_owned()
         }
-        Source::Ours(text) => {
+        Source::Ours { module, text } => {
             std::fs::write(main.join("main.go"), text)?;
-            std::fs::write(folder.join("go.mod"), "module bench\n\ngo 1.26\n")?;
+            let mut module_file = "module bench\n\ngo 1.26\n".to_owned();
+            if !module.is_empty() {
+                module_file.push_str(&format!("\nrequire {module} v{}\n", program.version));
+            }
+            std::fs::write(folder.join("go.mod"), module_file)?;
+            tools::go(&folder, &["mod", "tidy"])?;
             format!("./{}", program.name)
         }
     };

@@ -41,8 +41,13 @@ pub enum Source {
         /// Import path of the main package.
         package: &'static str,
     },
-    /// Go text of our own that needs nothing but the standard library.
-    Ours(&'static str),
+    /// Go text of our own; of one module or, without a name, of the standard library alone.
+    Ours {
+        /// The module; empty for none.
+        module: &'static str,
+        /// The text of `main.go`.
+        text: &'static str,
+    },
 }
 
 const fn kubernetes(
@@ -95,9 +100,9 @@ pub const PROGRAMS: &[Program] = &[
     Program {
         name: "coredns",
         version: COREDNS,
-        source: Source::Published {
+        source: Source::Ours {
             module: "github.com/coredns/coredns",
-            package: "github.com/coredns/coredns",
+            text: include_str!("assets/coredns.go"),
         },
     },
     Program {
@@ -111,6 +116,9 @@ pub const PROGRAMS: &[Program] = &[
     Program {
         name: "pause",
         version: PAUSE,
-        source: Source::Ours(include_str!("assets/pause.go")),
+        source: Source::Ours {
+            module: "",
+            text: include_str!("assets/pause.go"),
+        },
     },
 ];
