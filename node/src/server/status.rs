@@ -220,7 +220,8 @@ DeadlineExceeded context deadline exceeded
         assert_eq!(table, GOLDEN);
     }
 
-    /// What etcd's Cluster service says to each refusal of a change (its `ValidateConfigurationChange`
+    /// What etcd's Cluster service says to each refusal of a change (its
+    /// `ValidateConfigurationChange`
     /// and what comes before it).
     #[test]
     fn refusals_of_the_cluster_service_are_etcds() {
