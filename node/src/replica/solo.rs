@@ -49,6 +49,11 @@ impl Solo {
         self.handle.shared.status.store(Arc::new(status));
     }
 
+    /// The state is gone, as while a snapshot is installed or when the member has ended.
+    pub(crate) fn lose_state(&self) {
+        self.handle.shared.reader.store(None);
+    }
+
     /// Flips a bit of `text` in the stored history, once it is stored.
     pub(crate) fn damage(&self, text: &[u8]) {
         for _ in 0..1000 {

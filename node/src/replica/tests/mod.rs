@@ -224,8 +224,19 @@ fn leadership_moves_on_request_and_writes_go_on() {
     let id = cluster.id(target);
     let follower = cluster.block_on(cluster.handle(target).transfer_leader(Some(id)));
     assert_eq!(follower, Err(AdminError::NotLeader));
-    let moved = cluster.block_on(cluster.handle(leader).transfer_leader(Some(id)));
-    assert_eq!(moved, Ok(id));
+    // A transfer lasts at most one election timeout, which a busy machine may well exceed.
+    cluster.wait_for("the transfer", || {
+        let leader = cluster.await_leader();
+        let moved = cluster.block_on(cluster.handle(leader).transfer_leader(Some(id)));
+        match moved {
+            Ok(to) => to == id,
+            Err(
+                AdminError::TransferTimeout | AdminError::ChangePending | AdminError::NotLeader,
+            ) => false,
+            Err(other) => panic!("{other}"),
+        }
+    });
+    assert_eq!(cluster.await_leader(), target);
     cluster.put(leader, "after", "x");
     assert_eq!(cluster.get(target, "after").as_deref(), Some("x"));
     let unknown = cluster.block_on(cluster.handle(target).transfer_leader(Some(12345)));

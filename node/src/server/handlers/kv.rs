@@ -216,9 +216,12 @@ pub(in crate::server) async fn compact(
     let answer = propose(context, Op::Compact(compact)).await;
     time(&context.timers.compaction, started, answer.is_ok());
     answer?;
-    let reader = context.reader()?;
+    let mut reader = context.reader()?;
     while request.physical && !reader.is_compacted_physically(revision) {
         tokio::time::sleep(COMPACTION_INTERVAL).await;
+        // Another one after a snapshot was installed, and none any more when the member has ended:
+        // nobody works on the state behind the old one.
+        reader = context.reader()?;
     }
     Ok(pb::CompactionResponse {
         header: Some(context.header(reader.revision().0)),

@@ -14,7 +14,7 @@ use std::future::poll_fn;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
-async fn channel(address: std::net::SocketAddr) -> Channel {
+pub(super) async fn channel(address: std::net::SocketAddr) -> Channel {
     Endpoint::from_shared(format!("http://{address}"))
         .unwrap()
         .connect()

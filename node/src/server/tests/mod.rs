@@ -1,5 +1,6 @@
 //! The whole server over loopback, in front of a replica of one.
 
+mod compaction;
 mod grpc;
 mod http;
 
