@@ -25,6 +25,12 @@ pub trait Platform {
     /// again and assumes nothing.
     async fn apply(&mut self, observation: &Observation, step: &Step) -> Result<(), Self::Error>;
 
+    /// Whether a step failed only because it came too early: a learner still catches up, another
+    /// change is under way. That is progress and no failure; the step is planned again.
+    fn is_patience(_error: &Self::Error) -> bool {
+        false
+    }
+
     /// Writes the status if it differs from what is stored, compare-and-set.
     async fn publish(&mut self, status: &KvClusterStatus) -> Result<(), Self::Error>;
 }
@@ -104,7 +110,8 @@ pub async fn reconcile<P: Platform>(
             Err(error) => failure = Some(error),
         }
     }
-    let failed = failure.as_ref().map(ToString::to_string);
+    let trouble = failure.as_ref().filter(|error| !P::is_patience(error));
+    let failed = trouble.map(ToString::to_string);
     let (invalid, failed) = (invalid.as_deref(), failed.as_deref());
     let (record, plan_now) = (&record, &plan);
     let inputs = Inputs {

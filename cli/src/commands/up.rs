@@ -123,6 +123,7 @@ fn failure(error: local::Error) -> Failure {
         | local::Error::Io { .. }
         | local::Error::Conflict(_)
         | local::Error::Refused(_)
+        | local::Error::NotYet(_)
         | local::Error::Unanswered(_) => Failure::refused(text),
     }
 }

@@ -274,7 +274,10 @@ fn settle(through: Slot, answer: Result<pb::ChangeResponse, Status>) -> Result<(
             "the membership has moved on to config index {}",
             now.config_index
         ))),
-        Some(Outcome::Refused(refused)) => Err(Error::Refused(refused.message)),
+        Some(Outcome::Refused(refused)) => Err(match refused.reason() {
+            pb::Refusal::NotReady | pb::Refusal::ChangeInProgress => Error::NotYet(refused.message),
+            _ => Error::Refused(refused.message),
+        }),
         None => Err(Error::Unanswered(format!(
             "slot {through} gave an empty answer"
         ))),
@@ -495,10 +498,20 @@ mod tests {
         let moved = Outcome::ConfigChanged(pb::ConfigChanged { config_index: 7 });
         assert!(matches!(change(Some(moved)), Err(Error::Conflict(text)) if text.contains('7')));
         let refused = Outcome::Refused(pb::Refused {
-            reason: 2,
+            reason: pb::Refusal::WouldLoseQuorum.into(),
             message: "wait".into(),
         });
         assert!(matches!(change(Some(refused)), Err(Error::Refused(text)) if text == "wait"));
+        for early in [pb::Refusal::NotReady, pb::Refusal::ChangeInProgress] {
+            let early = Outcome::Refused(pb::Refused {
+                reason: early.into(),
+                message: "wait until it has caught up".into(),
+            });
+            assert!(
+                matches!(change(Some(early)), Err(Error::NotYet(_))),
+                "that is progress, and no problem"
+            );
+        }
         assert!(matches!(change(None), Err(Error::Unanswered(_))));
         let lost = settle(Slot(0), Err(Status::unavailable("gone")));
         assert!(matches!(lost, Err(Error::Unanswered(_))));

@@ -88,6 +88,9 @@ pub enum Error {
     /// A member or the platform refused, and nothing was changed.
     #[error("{0}")]
     Refused(String),
+    /// A member asks for patience, and nothing was changed: it is asked again.
+    #[error("{0}")]
+    NotYet(String),
     /// A member did not answer: the outcome is unknown.
     #[error("{0}")]
     Unanswered(String),

@@ -240,6 +240,10 @@ impl Local {
 impl Platform for Local {
     type Error = Error;
 
+    fn is_patience(error: &Error) -> bool {
+        matches!(error, Error::NotYet(_))
+    }
+
     async fn observe(&mut self) -> Result<Option<Observation>, Error> {
         self.accept()?;
         self.keep()?;

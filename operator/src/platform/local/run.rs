@@ -158,13 +158,23 @@ fn progress<'a>(local: &'a Local, pass: &'a Pass<Error>) -> Progress<'a> {
         Some((None, Some(note))) => note.message.clone(),
         Some((None, None)) => String::new(),
     };
+    let (doing, error) = told(doing, pass.failure.as_ref());
     Progress {
         name: local.name(),
         status: &pass.status,
         doing,
-        error: pass.failure.as_ref().map(ToString::to_string),
+        error,
         manifest_error: local.unreadable(),
         converged: converged(pass) && local.unreadable().is_none(),
+    }
+}
+
+/// What is being done, and what went wrong. A step that came too early is no problem: it is what is
+/// being waited for.
+fn told(doing: String, failure: Option<&Error>) -> (String, Option<String>) {
+    match failure {
+        Some(Error::NotYet(why)) => (format!("{doing} ({why})"), None),
+        failure => (doing, failure.map(ToString::to_string)),
     }
 }
 
@@ -193,4 +203,21 @@ fn converged(pass: &Pass<Error>) -> bool {
             .find(|condition| condition.type_ == *type_);
         condition.is_some_and(|condition| condition.status == "True")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_learner_that_catches_up_is_progress_and_a_refusal_is_a_problem() {
+        let early = Error::NotYet("wait until it has caught up".to_owned());
+        let (doing, error) = told("Promote: slot 3".to_owned(), Some(&early));
+        assert_eq!(doing, "Promote: slot 3 (wait until it has caught up)");
+        assert_eq!(error, None);
+        let refused = Error::Refused("no such member".to_owned());
+        let (doing, error) = told("Promote: slot 3".to_owned(), Some(&refused));
+        assert_eq!(doing, "Promote: slot 3");
+        assert_eq!(error.as_deref(), Some("no such member"));
+    }
 }
