@@ -196,6 +196,16 @@ impl Node {
         Ok(())
     }
 
+    /// Gives up a running transfer before its time, if there is one: its target is known to be
+    /// gone.
+    /// Proposals are accepted again and another transfer may begin. A target that was told to
+    /// campaign may still do so.
+    pub fn abandon_transfer(&mut self, out: &mut Output) {
+        if let Role::Leader(leader) = &mut self.role {
+            leader.abandon_transfer(out);
+        }
+    }
+
     /// Campaigns as if the election timeout had passed. A leader goes on leading (A18), and a
     /// member without a vote stays what it is (C3).
     pub fn campaign(&mut self, out: &mut Output) {

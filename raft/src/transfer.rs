@@ -78,7 +78,13 @@ impl Leader {
         let to = transfer.to;
         let late = transfer.ticks >= common.config.election_ticks;
         if late || !common.log.membership().voters.contains(&to) {
-            self.transfer = None;
+            self.abandon_transfer(out);
+        }
+    }
+
+    /// Goes on as before the transfer.
+    pub fn abandon_transfer(&mut self, out: &mut Output) {
+        if let Some(Transfer { to, .. }) = self.transfer.take() {
             out.notices.push(Notice::TransferAborted { to });
         }
     }

@@ -328,6 +328,10 @@ impl Cluster {
         self.with(id, |node, out| node.transfer_leadership(to, out))
     }
 
+    pub fn abandon(&mut self, id: MemberId) {
+        self.with(id, |node, out| node.abandon_transfer(out));
+    }
+
     pub fn read(&mut self, id: MemberId) -> Result<ReadId, ReadError> {
         self.next_read += 1;
         let read = ReadId(self.next_read);

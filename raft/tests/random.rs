@@ -224,6 +224,9 @@ impl Run {
     fn transfer(&mut self, up: &[MemberId]) {
         if let Some(leader) = self.leader(up) {
             let to = MemberId(1 + u64::try_from(self.rng.below(6)).unwrap());
+            if self.rng.below(4) == 0 {
+                self.cluster.abandon(leader);
+            }
             let _ = self.cluster.transfer(leader, to);
         }
     }

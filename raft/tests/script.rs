@@ -7,7 +7,7 @@
 //! deliver / drop / delay / repeat [from=1] [to=2] [kind=append] [count=1]    release    messages
 //! send vote-granted from=9 to=1 term=2 ...
 //! partition 1 from 2 3 · cut from=1 to=2 · heal · crash 1 [keep=2] · restart 1 [applied=3]
-//! propose 1 a b · read 1 as=r · transfer 1 to=2
+//! propose 1 a b · read 1 as=r · transfer 1 to=2 · abandon 1
 //! change 1 voter=4 learner=2 remove=3 [context=x] [expected=5]
 //! hold-disk 1 · free-disk 1 · writes 1 · persist 1 [write=3]
 //! trim 1 [to=5] · take-snapshot 1 · send-snapshot 1 to=4 [report=no] [forged=2] · snapshot-failed
@@ -150,6 +150,7 @@ impl goldenscript::Runner for Runner {
             "read" => said = self.read(&mut args)?,
             "change" => said = self.change(&mut args)?,
             "transfer" => said = self.transfer(&mut args)?,
+            "abandon" => self.cluster.abandon(args.id()?),
             "hold-disk" => self.cluster.member_mut(args.id()?).disk_held = true,
             "free-disk" => self.cluster.member_mut(args.id()?).disk_held = false,
             "writes" => said = self.writes(args.id()?),
