@@ -117,6 +117,15 @@ impl Cluster {
         }
     }
 
+    /// Tells a member to stop in good order, and does not wait for it.
+    pub fn terminate(&self, slot: usize) {
+        let node = self.nodes[slot].as_ref().expect("the member was started");
+        let sent = Command::new("kill")
+            .args(["-TERM", &node.id().to_string()])
+            .status();
+        assert!(sent.expect("kill runs").success());
+    }
+
     /// Waits until a member's process has ended by itself; its exit code.
     pub fn wait_exit(&mut self, slot: usize) -> Option<i32> {
         let mut node = self.nodes[slot].take().expect("the member was started");

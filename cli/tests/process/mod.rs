@@ -7,4 +7,5 @@ mod kill;
 mod replace;
 mod scale;
 mod short_form;
+mod stop;
 mod writers;

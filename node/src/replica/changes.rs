@@ -348,6 +348,16 @@ impl Core {
             .map(|peer| peer.id)
     }
 
+    /// Whether a quorum of voters is connected, this member counted where it is one.
+    pub(super) fn reaches_quorum(&self) -> bool {
+        let membership = self.raft.membership();
+        let reached = |id: &&MemberId| **id == self.raft.id() || self.connected.contains_key(&id.0);
+        [&membership.voters, &membership.outgoing]
+            .into_iter()
+            .filter(|voters| !voters.is_empty())
+            .all(|voters| voters.iter().filter(reached).count() > voters.len() / 2)
+    }
+
     pub(super) fn transfer_observed(&mut self, leader: Option<MemberId>) {
         self.calls_after_leader_change(leader);
         let Some(leader) = leader else { return };

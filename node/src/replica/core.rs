@@ -379,11 +379,7 @@ impl Core {
         if self.leader_since_ms > began {
             return RequestError::TimeoutLeaderFailure;
         }
-        let voters = &self.raft.membership().voters;
-        let connected = voters
-            .iter()
-            .filter(|id| **id == self.raft.id() || self.connected.contains_key(&id.0));
-        if connected.count() <= voters.len() / 2 {
+        if !self.reaches_quorum() {
             return RequestError::TimeoutConnectionLost;
         }
         RequestError::Timeout

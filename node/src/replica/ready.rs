@@ -239,7 +239,7 @@ impl Core {
                 self.transfer_observed(*leader);
             }
             Notice::TransferAborted { to } => {
-                tracing::warn!(%to, "leadership transfer did not succeed in time");
+                tracing::warn!(%to, "leadership transfer given up");
                 self.transfer_aborted();
             }
             Notice::VoteRefused { candidate, why } => {

@@ -315,9 +315,10 @@ impl Shell {
     }
 
     /// Says something to every peer now and then, so that both ends notice a connection that is
-    /// gone, also between members that have nothing to tell each other.
+    /// gone, also between members that have nothing to tell each other. A member that is stopping
+    /// wants to know at once who else has left.
     fn ping(&mut self) {
-        if self.core.now_ms < self.next_ping_ms {
+        if self.core.now_ms < self.next_ping_ms && self.stopping.is_none() {
             return;
         }
         self.next_ping_ms = self.core.now_ms + self.core.config.election_ms / 2;
@@ -367,11 +368,17 @@ impl Shell {
         Ok(())
     }
 
-    fn hand_over(&mut self) {
-        if let Some(to) = self.core.best_successor()
-            && let Err(error) = self.core.raft.transfer_leadership(to, &mut self.core.out)
-        {
-            tracing::warn!(%error, "leadership is not handed over");
+    /// Begins to hand leadership to the most suitable voter that is connected, if there is any.
+    fn hand_over(&mut self) -> bool {
+        let Some(to) = self.core.best_successor() else {
+            return false;
+        };
+        match self.core.raft.transfer_leadership(to, &mut self.core.out) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, "leadership is not handed over");
+                false
+            }
         }
     }
 
@@ -485,13 +492,37 @@ impl Shell {
         let Some(stopping) = &self.stopping else {
             return Ok(());
         };
-        let alone = self.core.raft.membership().voters.len() <= 1;
-        let handed_over = alone || !self.core.leads();
-        let drained = self.core.proposals.len() == 0 && self.core.reads.len() == 0;
-        if (handed_over && drained) || now_ms >= stopping.since_ms + STOP_MS_MAX {
+        let late = now_ms >= stopping.since_ms + STOP_MS_MAX;
+        if late || (self.has_handed_over() && self.is_drained()) {
             return Err(Ended::Stopped);
         }
         Ok(())
+    }
+
+    /// Whether this member, which is stopping, does not lead any more, or has nobody to lead on.
+    ///
+    /// The successor may be stopping as well. Once it has gone away the next one is asked, and when
+    /// all have, waiting would serve nobody: without a quorum nothing can be committed either.
+    fn has_handed_over(&mut self) -> bool {
+        if !self.core.leads() {
+            return true;
+        }
+        match self.core.raft.status().transferring_to {
+            Some(to) if self.core.connected.contains_key(&to.0) => return false,
+            Some(to) => {
+                tracing::info!(%to, "the successor has gone away");
+                self.core.raft.abandon_transfer(&mut self.core.out);
+            }
+            None => {}
+        }
+        !self.hand_over()
+    }
+
+    /// Whether nothing that was accepted is left to finish, or nothing of it can be: what waits is
+    /// then answered with an error that leaves open whether it has happened.
+    fn is_drained(&self) -> bool {
+        let drained = self.core.proposals.len() == 0 && self.core.reads.len() == 0;
+        drained || !self.core.reaches_quorum()
     }
 
     fn end(&mut self, ended: &Ended) {
