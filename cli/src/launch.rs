@@ -83,7 +83,7 @@ pub fn wal(args: &WalArgs, common: &Common) -> Result<(), Failure> {
     if !dir.join(WAL_DIR).is_dir() {
         return Err(Failure::usage(format!(
             "{shown} holds no log (there is no directory {WAL_DIR:?} in it). Give the data directory \
-             of a member."
+             of a member; below that of `quorate up` it is slot-N/volume/data."
         )));
     }
     let report = inspect(&RealDisk::new(dir), WAL_DIR)

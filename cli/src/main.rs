@@ -50,6 +50,12 @@ fn run(argv: &[OsString]) -> (&'static str, Result<ExitCode, Failure>) {
     if called.is_some_and(|name| name == "etcd") {
         return ("node", launch::node(launch::CalledAs::Etcd, &argv[1..]));
     }
+    // `help VERB` is `VERB --help`, also for the verbs that answer it themselves.
+    if argv.get(1).is_some_and(|verb| verb == "help") {
+        let help = [OsString::from("--help")];
+        let asked: Vec<OsString> = [&argv[..1], &argv[2..], &help].concat();
+        return run(&asked);
+    }
     // The flags of a member are etcd's and are read by the member itself, `--help` included.
     if argv.get(1).is_some_and(|verb| verb == "node") {
         return (

@@ -67,3 +67,22 @@ fn wrong_input_is_refused_before_anything_is_sent() {
 fn an_unreachable_cluster_is_named_with_the_endpoints_tried() {
     check("unreachable.txt");
 }
+
+#[test]
+fn help_before_or_after_a_verb_is_the_same() {
+    let run = |words: &[&str]| {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        crate::guard::run(&words, b"", Path::new("."))
+    };
+    for verb in ["put", "node", "up"] {
+        let (before, after) = (run(&["help", verb]), run(&[verb, "--help"]));
+        assert_eq!(
+            (before.status.code(), after.status.code()),
+            (Some(0), Some(0))
+        );
+        assert!(!before.stdout.is_empty() && before.stdout == after.stdout);
+    }
+    let unknown = run(&["help", "gte"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("unrecognized subcommand 'gte'"));
+}

@@ -247,6 +247,22 @@ fn a_broken_manifest_is_refused_while_the_cluster_goes_on() {
 }
 
 #[test]
+fn a_member_that_cannot_start_says_why_and_starts_when_it_can() {
+    let mut up = Up::new(1);
+    let peers = up.port(0) + 1;
+    let foreign = std::net::TcpListener::bind(("127.0.0.1", peers)).expect("a free port");
+    up.start();
+    let why = format!("cannot listen on 127.0.0.1:{peers}");
+    wait_for("the reason to be shown", || {
+        let log = up.log();
+        log.lines()
+            .any(|line| line.contains("Slot 0") && line.contains(&why))
+    });
+    drop(foreign);
+    up.wait_voters(1);
+}
+
+#[test]
 fn a_second_up_on_the_same_directory_is_told_who_has_it() {
     let mut up = Up::new(1);
     up.start();

@@ -78,8 +78,9 @@ pub async fn run(args: &UpArgs, common: &Common) -> Result<(), Failure> {
     match ended {
         Ended::Converged | Ended::Stopped => Ok(()),
         Ended::TimedOut { waiting_for } => Err(Failure::refused(format!(
-            "the cluster was not ready in time; waiting for: {waiting_for}.\n\
-             The members were stopped and their data kept. Their logs are under {}.",
+            "the cluster was not ready in time; waiting for: {}.\n\
+             The members were stopped and their data kept. Their logs are {}/slot-N/log.",
+            waiting_for.trim_end_matches('.'),
             local.dir().display()
         ))),
     }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::crd::KvClusterStatus;
 use crate::desired::Desired;
-use crate::plan::{Reason, Requeue};
+use crate::plan::{Note, Plan, Reason, Requeue};
 use crate::reconcile::{Pass, reconcile};
 
 use super::{Error, Local};
@@ -147,11 +147,7 @@ async fn rest(local: &mut Local, pause: Duration) -> Result<(), Error> {
 }
 
 fn progress<'a>(local: &'a Local, pass: &'a Pass<Error>) -> Progress<'a> {
-    let doing = match pass
-        .plan
-        .as_ref()
-        .map(|plan| (&plan.step, plan.notes.first()))
-    {
+    let doing = match pass.plan.as_ref().map(|plan| (&plan.step, foremost(plan))) {
         None => "the spec has never been valid".to_owned(),
         Some((Some(step), Some(note))) => format!("{}: {}", step.name(), note.message),
         Some((Some(step), None)) => step.name().to_owned(),
@@ -176,6 +172,12 @@ fn told(doing: String, failure: Option<&Error>) -> (String, Option<String>) {
         Some(Error::NotYet(why)) => (format!("{doing} ({why})"), None),
         failure => (doing, failure.map(ToString::to_string)),
     }
+}
+
+/// The note to show: why a process keeps ending says more than that another step waits for it.
+fn foremost(plan: &Plan) -> Option<&Note> {
+    let ending = |note: &&Note| note.reason == Reason::CrashLooping;
+    plan.notes.iter().find(ending).or(plan.notes.first())
 }
 
 /// Whether nothing is left to do: the plan is empty, and members and size are as they should be. A
