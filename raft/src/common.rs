@@ -2,13 +2,13 @@
 //! reads sent to the leader. Roles decide; this file keeps the books, and puts what they say where
 //! it may leave (the table of persist-before-send is [`Need`]).
 
-use crate::config::{Config, Restored};
+use crate::config::{Config, Repair, Restored};
 use crate::error::StartError;
 use crate::log::Log;
 use crate::message::{Envelope, Message, Payload};
 use crate::output::{Notice, Output, Persist, ReadFloor, ReadOutcome};
 use crate::timer::Timer;
-use crate::types::{HardState, LogIndex, MemberId, ReadId, Term};
+use crate::types::{EntryId, HardState, LogIndex, MemberId, ReadId, Term};
 use alloc::collections::BTreeMap;
 
 /// Everything about a member but its role.
@@ -29,6 +29,17 @@ pub(crate) struct Common {
     pub timer: Timer,
     /// Reads we asked the leader for, with the ticks they have waited.
     forwarded: BTreeMap<ReadId, u32>,
+    /// Set while entries or the state machine are being fetched again.
+    pub repair: Option<Repairing>,
+}
+
+/// Where a repair stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Repairing {
+    /// Where our log may agree with the leader's, as last found out.
+    pub hint: EntryId,
+    /// A snapshot has to come before entries.
+    pub state_is_lost: bool,
 }
 
 /// What must be durable here before a message may leave.
@@ -52,11 +63,21 @@ impl Common {
             entries,
             commit,
             applied,
+            repair,
         } = restored;
         let log = Log::new(&snapshot, entries);
         // The hint may be newer than what is left of the log, and older than the state machine.
         let commit = commit.min(log.last().index).max(applied);
         let timer = Timer::new(&config, hard_state.term);
+        let repair = repair.map(|lost| Repairing {
+            hint: log.last(),
+            state_is_lost: lost == Repair::State,
+        });
+        // Without a state machine nothing may be handed out for applying.
+        let commit = match &repair {
+            Some(repair) if repair.state_is_lost => applied,
+            Some(_) | None => commit,
+        };
         Ok(Self {
             config,
             hard_state,
@@ -68,6 +89,7 @@ impl Common {
             leader: None,
             timer,
             forwarded: BTreeMap::new(),
+            repair,
         })
     }
 
@@ -103,9 +125,10 @@ impl Common {
         self.leader
     }
 
-    /// A member that its own newest membership calls a voter may campaign, no other (A16, C3).
+    /// A member that its own newest membership calls a voter may campaign, no other (A16, C3), and
+    /// not while it is under repair.
     pub fn may_campaign(&self) -> bool {
-        self.log.membership().is_voter(self.id())
+        self.repair.is_none() && self.log.membership().is_voter(self.id())
     }
 
     /// Takes a newer term; the vote in it is still free.
@@ -173,12 +196,17 @@ impl Common {
     /// The log now begins after a snapshot, and so does the state machine.
     pub fn restart_after(&mut self, index: LogIndex) {
         assert!(
-            index > self.commit,
+            index > self.commit || (self.lacks_state() && index == self.commit),
             "snapshot {index} holds nothing beyond {}",
             self.commit
         );
         self.commit = index;
         self.applied = index;
+    }
+
+    /// Whether a snapshot is wanted because the state machine is gone.
+    pub fn lacks_state(&self) -> bool {
+        self.repair.is_some_and(|repair| repair.state_is_lost)
     }
 
     /// Sends `message` in our term, as soon as `need` allows.
@@ -361,6 +389,7 @@ fn check_restored(restored: &Restored) -> Result<(), StartError> {
         entries,
         commit: _,
         applied,
+        repair: _,
     } = restored;
     if !snapshot.membership.is_consistent() || snapshot.membership_index > snapshot.last.index {
         return Err(StartError::Membership(snapshot.membership_index));

@@ -49,6 +49,25 @@ pub struct Restored {
     pub entries: Vec<Entry>,
     /// A commit index found on disk; only a hint, clamped to the log (W10).
     pub commit: LogIndex,
-    /// The state machine already contains everything up to here.
+    /// The state machine already contains everything up to here. Under repair, an entry of which
+    /// it is certain that the log is right up to there; under [`Repair::State`], the log's base.
     pub applied: LogIndex,
+    /// What has been lost of what this member may have promised to keep.
+    pub repair: Option<Repair>,
+}
+
+/// What a member has lost. Until [`crate::Node::repaired`] it neither votes nor campaigns, and its
+/// answers count toward no quorum.
+///
+/// An entry that it has acknowledged and lost may be committed by that acknowledgement. Whoever is
+/// elected without this member's vote holds the entry all the same, since any other majority
+/// overlaps with the one that committed it in somebody else. So the repair has ended when the log
+/// is durably that of a leader, up to an entry which that leader has appended after the member was
+/// started: everything acknowledged before is then here again, or was never committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repair {
+    /// Entries of the log.
+    Log,
+    /// The state machine: a snapshot comes first, whatever the log holds.
+    State,
 }

@@ -3,7 +3,7 @@
 //! Every answer waits for the disk (thesis §10.2.1): an acknowledgement of entries for those
 //! entries, any answer for the term it carries. Must not know: how a leader uses the answers.
 
-use crate::common::{Common, Need};
+use crate::common::{Common, Need, Repairing};
 use crate::message::{AppendOutcome, Entry, Envelope, Message, SnapshotMeta};
 use crate::node::Turn;
 use crate::output::{Notice, Output, RoleChange};
@@ -56,6 +56,9 @@ fn append(
         common.ignore(from, "append: entries out of order", out);
         return;
     }
+    if let Some(repair) = common.repair.filter(|repair| repair.state_is_lost) {
+        return answer_repairing(common, from, repair, Need::HardState, out);
+    }
     if let Some(ours) = common.log.term_at(prev.index)
         && prev.index <= common.commit()
     {
@@ -77,12 +80,7 @@ fn append(
             refused: prev.index,
             hint,
         };
-        common.send(
-            from,
-            Message::AppendResponse { outcome },
-            Need::HardState,
-            out,
-        );
+        answer(common, from, outcome, Need::HardState, out);
         return;
     }
     let end = entries.last().map_or(prev.index, |entry| entry.id.index);
@@ -96,6 +94,46 @@ fn append(
         Need::Log(last)
     };
     let outcome = AppendOutcome::Matched { last };
+    answer(common, from, outcome, need, out);
+}
+
+/// Answers an append. Under repair the leader learns the same, in a way that counts nowhere: it
+/// must
+/// not take our copies for a quorum's, nor our contact for a voter's.
+fn answer(
+    common: &mut Common,
+    from: MemberId,
+    outcome: AppendOutcome,
+    need: Need,
+    out: &mut Output,
+) {
+    let Some(mut repair) = common.repair else {
+        return common.send(from, Message::AppendResponse { outcome }, need, out);
+    };
+    match outcome {
+        AppendOutcome::Matched { last: index } => {
+            let term = common.log.term_at(index);
+            repair.hint = term.map_or(common.log.base(), |term| EntryId { term, index });
+        }
+        AppendOutcome::Conflict { refused: _, hint } => repair.hint = hint,
+        AppendOutcome::Repairing { .. } => {}
+    }
+    common.repair = Some(repair);
+    answer_repairing(common, from, repair, need, out);
+}
+
+fn answer_repairing(
+    common: &Common,
+    from: MemberId,
+    repair: Repairing,
+    need: Need,
+    out: &mut Output,
+) {
+    let outcome = AppendOutcome::Repairing {
+        hint: repair.hint,
+        commit: common.commit(),
+        needs_snapshot: repair.state_is_lost,
+    };
     common.send(from, Message::AppendResponse { outcome }, need, out);
 }
 
@@ -147,6 +185,11 @@ fn is_well_formed(prev: EntryId, entries: &[Entry], term: Term) -> bool {
 }
 
 fn heartbeat(common: &mut Common, from: MemberId, commit: LogIndex, round: u64, out: &mut Output) {
+    if let Some(repair) = common.repair {
+        // The commit index rests on acknowledgements of entries that we may have lost: what stands
+        // in their places may be older, and only an append tells.
+        return answer_repairing(common, from, repair, Need::HardState, out);
+    }
     // It carries what we have acknowledged, at most (B6); more would be about another log.
     if commit <= common.log.last().index {
         common.commit_to(commit);
@@ -190,6 +233,20 @@ pub(crate) fn tick(common: &mut Common, out: &mut Output) -> Turn {
     Turn::Stay
 }
 
+/// Whether a snapshot holds anything that is not here.
+pub(crate) fn is_news(common: &Common, meta: &SnapshotMeta) -> bool {
+    let (index, commit) = (meta.last.index, common.commit());
+    index > commit || (common.lacks_state() && index == commit)
+}
+
+/// Tells the leader how far we are for certain, so that it need not wait for the next append.
+pub(crate) fn acknowledge_commit(common: &Common, leader: MemberId, out: &mut Output) {
+    let last = common.commit();
+    let outcome = AppendOutcome::Matched { last };
+    let answer = Message::AppendResponse { outcome };
+    common.send(leader, answer, Need::Log(last), out);
+}
+
 /// Takes over a snapshot that is durable here, log and state machine. Returns whether it held
 /// anything new.
 pub(crate) fn install(
@@ -198,8 +255,7 @@ pub(crate) fn install(
     meta: &SnapshotMeta,
     out: &mut Output,
 ) -> bool {
-    let commit = common.commit();
-    let news = meta.last.index > commit;
+    let news = is_news(common, meta);
     if news {
         let before = common.log.membership_index();
         let first_cut = common.log.base().index.next();
@@ -207,6 +263,10 @@ pub(crate) fn install(
             out.notices.push(Notice::LogCut { from: first_cut });
         }
         common.restart_after(meta.last.index);
+        common.repair = common.repair.map(|_| Repairing {
+            hint: meta.last,
+            state_is_lost: false,
+        });
         out.notices
             .push(Notice::SnapshotInstalled { last: meta.last });
         let index = common.log.membership_index();
@@ -229,11 +289,6 @@ pub(crate) fn install(
     // If it held nothing new, the leader learns how far we are instead (D2).
     let last = common.commit();
     let outcome = AppendOutcome::Matched { last };
-    common.send(
-        from,
-        Message::AppendResponse { outcome },
-        Need::Log(last),
-        out,
-    );
+    answer(common, from, outcome, Need::Log(last), out);
     news
 }

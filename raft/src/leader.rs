@@ -224,14 +224,15 @@ impl Leader {
         common.commit() >= self.term_start
     }
 
-    /// Whether a voter has accepted us as leader within the shortest election timeout (A14).
+    /// Whether a voter has accepted us as leader within the shortest election timeout (A14). One
+    /// under repair would not vote, so its contact is worth nothing.
     pub fn is_alive(&self, common: &Common, id: MemberId) -> bool {
         let limit = common.config.election_ticks;
         id == common.id()
             || self
                 .peers
                 .get(&id)
-                .is_some_and(|peer| peer.silent_ticks < limit)
+                .is_some_and(|peer| !peer.repairing && peer.silent_ticks < limit)
     }
 
     fn hears_a_quorum(&self, common: &Common) -> bool {

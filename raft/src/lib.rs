@@ -85,7 +85,7 @@ mod types;
 mod view;
 mod vote;
 
-pub use config::{Config, Restored};
+pub use config::{Config, Repair, Restored};
 pub use error::{
     ChangeError, InstallOutcome, InvalidChange, ProposeError, ReadError, StartError, TransferError,
 };

@@ -141,4 +141,14 @@ pub enum AppendOutcome {
         /// A position at or below which the logs may agree: skip back to it.
         hint: EntryId,
     },
+    /// From a member under repair ([`crate::Repair`]), to appends and heartbeats alike: steers what
+    /// it is sent next, and counts toward no quorum.
+    Repairing {
+        /// A position at or below which the logs may agree: go on behind it.
+        hint: EntryId,
+        /// What the member knows to be committed.
+        commit: LogIndex,
+        /// Its state machine is gone: entries are of no use to it before a snapshot.
+        needs_snapshot: bool,
+    },
 }

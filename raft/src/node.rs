@@ -262,6 +262,52 @@ impl Node {
         self.finish(Turn::Stay, out);
     }
 
+    /// Ends a repair. Before the call the log must durably be that of a leader up to an entry which
+    /// that leader has appended after this member was started, and the end of the repair must be
+    /// durable too ([`crate::Repair`]).
+    pub fn repaired(&mut self, out: &mut Output) {
+        if self.common.repair.is_none() {
+            return;
+        }
+        assert!(
+            !self.common.lacks_state(),
+            "member {} has no state machine yet",
+            self.common.id()
+        );
+        self.common.repair = None;
+        if let Some(leader) = self.common.leader() {
+            follower::acknowledge_commit(&self.common, leader, out);
+        }
+        self.finish(Turn::Stay, out);
+    }
+
+    /// Whether this member is under repair.
+    #[must_use]
+    pub fn is_repairing(&self) -> bool {
+        self.common.repair.is_some()
+    }
+
+    /// Why [`Node::install_snapshot`] would ignore a snapshot, to be asked before anything of it is
+    /// put in place; `None` when it would be installed.
+    #[must_use]
+    pub fn refuses_snapshot(
+        &self,
+        from: MemberId,
+        term: Term,
+        meta: &SnapshotMeta,
+    ) -> Option<&'static str> {
+        let common = &self.common;
+        if !is_usable(meta, term) || from == common.id() {
+            Some("snapshot: unusable")
+        } else if term < common.term() {
+            Some("snapshot: of an older term")
+        } else if !follower::is_news(common, meta) {
+            Some("snapshot: nothing in it is new")
+        } else {
+            None
+        }
+    }
+
     /// Takes over a snapshot that member `from` has sent as the leader of `term`. Before the call:
     ///
     /// 1. the state machine's new data is durable, though the old one may still be in use;
@@ -278,10 +324,7 @@ impl Node {
         meta: SnapshotMeta,
         out: &mut Output,
     ) -> InstallOutcome {
-        let usable = meta.membership.is_consistent()
-            && !meta.membership.is_empty()
-            && meta.membership_index <= meta.last.index
-            && meta.last.term <= term;
+        let usable = is_usable(&meta, term);
         if term < self.common.term() || !usable || from == self.common.id() {
             let what = if usable {
                 "snapshot: of an older term"
@@ -303,4 +346,12 @@ impl Node {
             InstallOutcome::Ignored
         }
     }
+}
+
+/// Whether a leader of `term` can have sent this at all.
+fn is_usable(meta: &SnapshotMeta, term: Term) -> bool {
+    meta.membership.is_consistent()
+        && !meta.membership.is_empty()
+        && meta.membership_index <= meta.last.index
+        && meta.last.term <= term
 }

@@ -176,6 +176,8 @@ pub enum Refusal {
     LeaderAlive(MemberId),
     /// The request is of an older term.
     OldTerm,
+    /// We are under repair: our log may lack what we have acknowledged.
+    Repairing,
 }
 
 /// A view of the core for status, metrics and the planner's gates.

@@ -1,6 +1,7 @@
 //! One peer, as the leader sees it: what it holds and how fast we may send.
 //!
-//! Assumes that a peer never loses entries at or below `matched` (thesis §3.8).
+//! Assumes that a peer never loses entries at or below `matched` (thesis §3.8), unless it says so
+//! itself: a peer under repair.
 //! Must not know: sockets, wall time, frame sizes.
 //! Caveat: a peer whose disk was replaced has forgotten them. It carries another identity, and
 //! `transport` refuses its messages under the old member ID.
@@ -28,6 +29,8 @@ pub(crate) struct Progress {
     pub silent_ticks: u32,
     /// Last heartbeat round it has answered.
     pub round: u64,
+    /// It is under repair: what it holds and its contact count nowhere.
+    pub repairing: bool,
 }
 
 /// How we send to a peer.
@@ -56,6 +59,7 @@ impl Progress {
             commit_sent: LogIndex(0),
             silent_ticks: 0,
             round: 0,
+            repairing: false,
         }
     }
 
@@ -133,6 +137,19 @@ impl Progress {
         // Back, never on: the answer may be to a question from before an earlier step back.
         let back = agree.next().min(refused).min(self.next);
         let next = back.max(self.matched.next());
+        self.probe(next, false);
+        true
+    }
+
+    /// The peer says that it has lost entries, and may agree with us before `next`. What it had
+    /// acknowledged is known no more. Returns whether it can be sent entries now.
+    pub fn repairs_from(&mut self, next: LogIndex, first_kept: LogIndex, snapshot: bool) -> bool {
+        self.repairing = true;
+        self.matched = LogIndex(0);
+        // A snapshot is on its way, and is what it needs still.
+        if self.flow == Flow::Snapshot && (snapshot || next.previous() < first_kept) {
+            return false;
+        }
         self.probe(next, false);
         true
     }

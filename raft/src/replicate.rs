@@ -43,7 +43,7 @@ impl Leader {
                 send_append(common, to, peer, EntryId { term, index }, 0, out);
             } else {
                 // What was in flight was lost, and is trimmed by now: no append can ask for it.
-                ask_for_snapshot(common, to, peer, out);
+                ask_for_snapshot(common, to, peer, LogIndex(0), out);
             }
         }
     }
@@ -68,6 +68,7 @@ impl Leader {
                     return Turn::Stay;
                 }
                 peer.silent_ticks = 0;
+                peer.repairing = false;
                 let news = peer.matched_to(matched, common.log.base().index);
                 let turn = if news {
                     self.advance(common, out)
@@ -83,6 +84,7 @@ impl Leader {
             AppendOutcome::Conflict { refused, hint } => {
                 // The peer accepts us; only its log does not agree yet (A14).
                 peer.silent_ticks = 0;
+                peer.repairing = false;
                 let agree = common.log.newest_before(hint.index, hint.term);
                 let stale = !peer.refused(refused, agree.index);
                 if stale && common.planted(23) {
@@ -90,6 +92,31 @@ impl Leader {
                 } else if !stale {
                     self.replicate(common, from, out);
                 }
+                Turn::Stay
+            }
+            AppendOutcome::Repairing {
+                hint,
+                commit,
+                needs_snapshot,
+            } => {
+                peer.silent_ticks = 0;
+                let first_kept = common.log.base().index;
+                // What is trimmed cannot be looked up: behind that, only a snapshot goes on.
+                let agree = if hint.index < first_kept {
+                    hint.index
+                } else {
+                    common.log.newest_before(hint.index, hint.term).index
+                };
+                if !peer.repairs_from(agree.next(), first_kept, needs_snapshot) {
+                    return Turn::Stay;
+                }
+                if needs_snapshot {
+                    ask_for_snapshot(common, from, peer, commit, out);
+                } else if agree < last || common.commit().min(agree) > commit {
+                    self.replicate(common, from, out);
+                }
+                // When it has all that we have there is nothing to send: its next answer to a
+                // heartbeat, or our next entry, goes on.
                 Turn::Stay
             }
         }
@@ -128,7 +155,7 @@ fn replicate(common: &Common, to: MemberId, peer: &mut Progress, out: &mut Outpu
         }
         let index = peer.next.previous();
         let Some(term) = common.log.term_at(index) else {
-            return ask_for_snapshot(common, to, peer, out) || sent;
+            return ask_for_snapshot(common, to, peer, LogIndex(0), out) || sent;
         };
         let bytes_max = common.config.append_bytes_max;
         send_append(common, to, peer, EntryId { term, index }, bytes_max, out);
@@ -241,13 +268,21 @@ fn announce_commit(common: &Common, to: MemberId, peer: &mut Progress, out: &mut
 }
 
 /// What the peer needs next is trimmed: never name a previous entry that is not in the log (B8).
-/// A peer that is silent would not receive a snapshot either.
-fn ask_for_snapshot(common: &Common, to: MemberId, peer: &mut Progress, out: &mut Output) -> bool {
+/// A peer that is silent would not receive a snapshot either. It must reach as far as `known`,
+/// which
+/// the peer knows to be committed.
+fn ask_for_snapshot(
+    common: &Common,
+    to: MemberId,
+    peer: &mut Progress,
+    known: LogIndex,
+    out: &mut Output,
+) -> bool {
     if peer.silent_ticks >= common.config.election_ticks {
         return false;
     }
     peer.await_snapshot();
-    let (term, at_least) = (common.term(), common.log.base().index);
+    let (term, at_least) = (common.term(), common.log.base().index.max(known));
     out.snapshots.push(SnapshotWanted { to, term, at_least });
     true
 }

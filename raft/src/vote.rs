@@ -29,6 +29,8 @@ impl Common {
     ) {
         let refusal = if term < self.term() {
             Some(Refusal::OldTerm)
+        } else if self.repair.is_some() {
+            Some(Refusal::Repairing)
         } else if let Some(leader) = self.is_loyal() {
             Some(Refusal::LeaderAlive(leader))
         } else if term == self.term() && self.vote_is_taken(candidate).is_some() {
@@ -50,8 +52,12 @@ impl Common {
     /// Votes for `candidate` in our term, or refuses. Having adopted the candidate's term is no
     /// reason to vote for it (A5).
     pub fn answer_vote(&mut self, candidate: MemberId, last: EntryId, out: &mut Output) {
+        // A vote says that nothing committed is missing from the candidate's log: that cannot be
+        // judged by a log that has lost entries.
         let refusal = self
-            .vote_is_taken(candidate)
+            .repair
+            .map(|_| Refusal::Repairing)
+            .or_else(|| self.vote_is_taken(candidate))
             .or_else(|| self.log_is_ahead(last));
         match refusal {
             None => {

@@ -217,7 +217,9 @@ impl Checker {
         let holds = |voter: &MemberId| {
             members
                 .get(voter)
-                .is_some_and(|member| member.disk.holds(entry.id))
+                // A copy that was lost after it was acknowledged may still be counted: safe, since
+                // its member does not vote before it has it again.
+                .is_some_and(|member| member.damaged || member.disk.holds(entry.id))
         };
         for voters in [&counted.voters, &counted.outgoing] {
             let copies = voters.iter().filter(|voter| holds(voter)).count();
@@ -322,6 +324,10 @@ impl Checker {
             let Some(member) = members.get(&peer.id) else {
                 continue;
             };
+            // Until we are told, we count what its disk has lost (N5).
+            if member.damaged {
+                continue;
+            }
             // A member that has moved on to another term may have been overwritten since.
             let same_term = member.disk.hard_state.term <= node.term();
             if let Some(term) = node.term_at(peer.matched)

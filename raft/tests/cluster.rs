@@ -8,7 +8,8 @@ use crate::checker::Checker;
 use quorate_raft::{
     Change, ChangeError, Config, Entry, EntryId, Envelope, HardState, InstallOutcome, LogIndex,
     MemberId, Membership, Node, Notice, Output, Payload, Persist, PersistId, ProposeError,
-    ReadError, ReadFloor, ReadId, Restored, SnapshotMeta, SnapshotWanted, Term, TransferError,
+    ReadError, ReadFloor, ReadId, Repair, Restored, SnapshotMeta, SnapshotWanted, Term,
+    TransferError,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -91,6 +92,8 @@ pub struct Member {
     /// Messages that wait for a write.
     pub deferred: Vec<(PersistId, Envelope)>,
     pub disk_held: bool,
+    /// The disk has lost what it held, and has not got it back.
+    pub damaged: bool,
     /// Applied entries, by index; contiguous.
     pub applied: BTreeMap<LogIndex, Entry>,
 }
@@ -142,6 +145,7 @@ impl Cluster {
             writes: VecDeque::new(),
             deferred: Vec::new(),
             disk_held: false,
+            damaged: false,
             applied: BTreeMap::new(),
         };
         assert!(
@@ -183,6 +187,34 @@ impl Cluster {
     }
 
     pub fn start(&mut self, id: MemberId, applied: LogIndex) -> Result<(), String> {
+        self.start_with(id, applied, None)
+    }
+
+    /// The disk of a member that is down has lost the entries from `from` on, or its state machine:
+    /// it starts under repair.
+    pub fn start_damaged(&mut self, id: MemberId, from: LogIndex, lost: Repair) {
+        let member = self.member_mut(id);
+        member.damaged = true;
+        let disk = &mut member.disk;
+        if lost == Repair::Log {
+            disk.entries.retain(|entry| entry.id.index < from);
+        }
+        let base = disk.base.last.index;
+        self.start_with(id, base, Some(lost))
+            .unwrap_or_else(|error| panic!("member {id} cannot start: {error}"));
+    }
+
+    pub fn repaired(&mut self, id: MemberId) {
+        self.member_mut(id).damaged = false;
+        self.with(id, |node, out| node.repaired(out));
+    }
+
+    fn start_with(
+        &mut self,
+        id: MemberId,
+        applied: LogIndex,
+        repair: Option<Repair>,
+    ) -> Result<(), String> {
         let member = self.member_mut(id);
         let restored = Restored {
             hard_state: member.disk.hard_state,
@@ -190,6 +222,7 @@ impl Cluster {
             entries: member.disk.entries.clone(),
             commit: applied,
             applied,
+            repair,
         };
         let node = Node::new(member.config.clone(), restored).map_err(|e| e.to_string())?;
         member.written = member.disk.clone();

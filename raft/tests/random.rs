@@ -1,10 +1,12 @@
 //! Short random histories, one per seed: lost, repeated and reordered messages, crashes, writes
-//! completed out of order, changes of the membership, transfers, snapshots. `checker.rs` watches
-//! every step; in the end the cluster is healed and must agree.
+//! completed out of order, changes of the membership, transfers, snapshots, disks that lose what
+//! was acknowledged. `checker.rs` watches every step; in the end the cluster is healed and must
+//! agree.
 
 use crate::cluster::Cluster;
 use quorate_raft::{
-    Change, Config, Entry, Envelope, LogIndex, MemberId, Membership, RoleKind, SnapshotMeta, Term,
+    Change, Config, Entry, EntryId, Envelope, LogIndex, MemberId, Membership, Repair, RoleKind,
+    SnapshotMeta, Term,
 };
 use std::collections::BTreeMap;
 
@@ -54,6 +56,18 @@ struct Mix {
     slow_disks: bool,
     changes: bool,
     trims: bool,
+    /// Of one member at a time, and with three voters or more: what N5 allows.
+    damage: bool,
+}
+
+/// A member that has lost something it had acknowledged.
+struct Damaged {
+    id: MemberId,
+    lost: Repair,
+    /// Its term when it was started.
+    term: Term,
+    /// Proposed after its start, by a leader that it would follow.
+    proof: Option<EntryId>,
 }
 
 struct Run {
@@ -62,13 +76,15 @@ struct Run {
     cluster: Cluster,
     snapshots: Vec<Snapshot>,
     commands: u64,
+    damaged: Option<Damaged>,
+    repaired: usize,
 }
 
 impl Run {
     fn new(seed: u64) -> Self {
         let mut rng = Lcg(seed.wrapping_mul(0x9e37_79b9).wrapping_add(seed));
         rng.next();
-        let mix = Mix {
+        let mut mix = Mix {
             loss: rng.pick(&[0, 0, 5, 20]),
             repeat: rng.pick(&[0, 0, 10]),
             reorder: rng.chance(50),
@@ -76,8 +92,10 @@ impl Run {
             slow_disks: rng.chance(60),
             changes: rng.chance(60),
             trims: rng.chance(50),
+            damage: false,
         };
         let voters = rng.pick(&[1, 2, 3, 3, 3, 4, 5]);
+        mix.damage = voters > 2 && !mix.changes && rng.chance(70);
         let base = SnapshotMeta {
             membership: Membership::of_voters((1..=voters).map(MemberId)),
             ..SnapshotMeta::default()
@@ -111,6 +129,8 @@ impl Run {
             cluster,
             snapshots: Vec::new(),
             commands: 0,
+            damaged: None,
+            repaired: 0,
         }
     }
 
@@ -132,6 +152,20 @@ impl Run {
                 let _ = self.cluster.read(id);
             }
             91..94 if self.mix.changes => self.change(&up),
+            91 if self.mix.damage && self.damaged.is_none() => {
+                let id = MemberId(1 + u64::try_from(self.rng.below(5)).unwrap());
+                if self.cluster.member(id).disk.membership().is_voter(id) {
+                    if self.cluster.is_up(id) {
+                        self.cluster.crash(id, 0);
+                    }
+                    self.damage(id);
+                    // The worst moment: whoever could repair it is gone, and others campaign.
+                    let up = self.cluster.up();
+                    if let Some(leader) = self.leader(&up).filter(|_| self.mix.crashes) {
+                        self.cluster.crash(leader, 0);
+                    }
+                }
+            }
             94 => self.transfer(&up),
             95 if self.mix.trims && !up.is_empty() => {
                 let id = self.rng.pick(&up);
@@ -200,7 +234,58 @@ impl Run {
             let command = format!("c{}", self.commands);
             let batch = ["first", &command];
             let from = self.rng.below(2);
-            let _ = self.cluster.propose(leader, &batch[from..]);
+            let proposed = self.cluster.propose(leader, &batch[from..]);
+            if let (Ok(first), Some(damaged)) = (proposed, &mut self.damaged)
+                && first.term >= damaged.term
+            {
+                damaged.proof.get_or_insert(first);
+            }
+        }
+    }
+
+    /// Takes away what a member that is down had on its disk, and starts it under repair.
+    fn damage(&mut self, id: MemberId) {
+        let disk = &self.cluster.member(id).disk;
+        let (base, last) = (disk.base.last.index.0, disk.last().index.0);
+        let lost = if self.rng.chance(25) {
+            Repair::State
+        } else {
+            Repair::Log
+        };
+        let kept = self.rng.below(usize::try_from(last - base).unwrap() + 1);
+        let from = LogIndex(base + 1 + u64::try_from(kept).unwrap());
+        self.cluster.start_damaged(id, from, lost);
+        self.begin_repair(id, lost);
+    }
+
+    fn begin_repair(&mut self, id: MemberId, lost: Repair) {
+        let term = self.cluster.member(id).disk.hard_state.term;
+        self.damaged = Some(Damaged {
+            id,
+            lost,
+            term,
+            proof: None,
+        });
+    }
+
+    /// Ends the repair once the proof is durable and applied.
+    fn maybe_end_repair(&mut self) {
+        let Some(Damaged {
+            id,
+            proof: Some(proof),
+            ..
+        }) = self.damaged
+        else {
+            return;
+        };
+        if !self.cluster.is_up(id) {
+            return;
+        }
+        let durable = self.cluster.member(id).disk.holds(proof);
+        if durable && self.cluster.node(id).status().applied >= proof.index {
+            self.cluster.repaired(id);
+            self.damaged = None;
+            self.repaired += 1;
         }
     }
 
@@ -237,7 +322,19 @@ impl Run {
             let keep = self.rng.below(4);
             self.cluster.crash(id, keep);
         } else {
-            self.cluster.restart(id);
+            self.restart(id);
+        }
+    }
+
+    /// Starts a member; one under repair stays so, and needs a new proof.
+    fn restart(&mut self, id: MemberId) {
+        match &self.damaged {
+            Some(damaged) if damaged.id == id => {
+                let lost = damaged.lost;
+                self.cluster.start_damaged(id, LogIndex(u64::MAX), lost);
+                self.begin_repair(id, lost);
+            }
+            Some(_) | None => self.cluster.restart(id),
         }
     }
 
@@ -301,11 +398,18 @@ impl Run {
         self.snapshots.clear();
         for id in (1..=6).map(MemberId) {
             if !self.cluster.is_up(id) {
-                self.cluster.restart(id);
+                self.restart(id);
             }
         }
         for _ in 0..200 {
             self.cluster.settle();
+            self.maybe_end_repair();
+            if let Some(damaged) = &mut self.damaged {
+                // The last one may have been lost with its leader.
+                damaged.proof = None;
+                let up = self.cluster.up();
+                self.propose(&up);
+            }
             if self.agrees() {
                 return self.end_reads(seed);
             }
@@ -359,7 +463,9 @@ impl Run {
         let [leader] = leaders[..] else { return false };
         let status = self.cluster.node(*leader).status();
         let membership = self.cluster.node(*leader).membership().clone();
-        let settled = status.membership_settled && status.commit == status.last.index;
+        let settled = status.membership_settled
+            && status.commit == status.last.index
+            && self.damaged.is_none();
         settled
             && membership.members().all(|id| {
                 let other = self.cluster.node(id).status();
@@ -369,24 +475,32 @@ impl Run {
     }
 }
 
-fn run(seed: u64) -> usize {
+/// How many entries were committed, and how many members repaired.
+fn run(seed: u64) -> (usize, usize) {
     let mut run = Run::new(seed);
     run.cluster.trace = std::env::var("QUORATE_TRACE").is_ok();
     for _ in 0..STEPS {
         run.step();
+        run.maybe_end_repair();
     }
     run.heal(seed);
-    run.cluster.checker.committed.len()
+    (run.cluster.checker.committed.len(), run.repaired)
 }
 
 #[test]
 fn random_histories_keep_every_promise() {
-    let mut committed = 0;
+    let (mut committed, mut repaired) = (0, 0);
     for seed in seeds() {
         let result = std::panic::catch_unwind(|| run(seed));
-        committed += result.unwrap_or_else(|_| panic!("seed {seed} failed: QUORATE_SEED={seed}"));
+        let found = result.unwrap_or_else(|_| panic!("seed {seed} failed: QUORATE_SEED={seed}"));
+        (committed, repaired) = (committed + found.0, repaired + found.1);
     }
+    println!("{committed} entries committed, {repaired} members repaired");
     assert!(committed > 0, "nothing was ever committed");
+    assert!(
+        repaired > 0 || seeds().count() < 100,
+        "no member was ever repaired"
+    );
 }
 
 /// All seeds, or the one in `QUORATE_SEED`, or `QUORATE_SEEDS` many.

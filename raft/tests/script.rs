@@ -22,7 +22,7 @@ use crate::show;
 use goldenscript::{Argument, Command, Context};
 use quorate_raft::{
     AppendOutcome, Change, Config, Entry, EntryId, Envelope, LogIndex, MemberId, Membership,
-    Message, Notice, Payload, ReadId, SnapshotMeta, Term,
+    Message, Notice, Payload, ReadId, Repair, SnapshotMeta, Term,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::error::Error;
@@ -146,6 +146,8 @@ impl goldenscript::Runner for Runner {
                 self.cluster.crash(id, usize::try_from(keep)?);
             }
             "restart" => self.restart(&mut args)?,
+            "damage" => self.damage(&mut args)?,
+            "repaired" => self.cluster.repaired(args.id()?),
             "propose" => said = self.propose(&mut args)?,
             "read" => said = self.read(&mut args)?,
             "change" => said = self.change(&mut args)?,
@@ -395,6 +397,21 @@ impl Runner {
         let base = self.cluster.member(id).disk.base.last.index.0;
         let applied = args.number("applied")?.unwrap_or(base);
         Ok(self.cluster.start(id, LogIndex(applied))?)
+    }
+
+    /// `damage 2 from=5`: of what was durable, 5 and all behind it are gone at the restart;
+    /// `damage 2 state`: the state machine is.
+    fn damage(&mut self, args: &mut Args) -> Result<()> {
+        let id = args.id()?;
+        match args.number("from")? {
+            Some(from) => self.cluster.start_damaged(id, LogIndex(from), Repair::Log),
+            None => {
+                let what = args.word()?;
+                assert_eq!(what, "state", "damage of what?");
+                self.cluster.start_damaged(id, LogIndex(0), Repair::State);
+            }
+        }
+        Ok(())
     }
 
     fn propose(&mut self, args: &mut Args) -> Result<Vec<String>> {

@@ -98,6 +98,7 @@ fn refusal(why: &Refusal) -> String {
         Refusal::AlreadyVoted(other) => format!("voted for {other}"),
         Refusal::LeaderAlive(leader) => format!("leader {leader} is alive"),
         Refusal::OldTerm => "old term".into(),
+        Refusal::Repairing => "under repair".into(),
     }
 }
 
@@ -152,6 +153,21 @@ pub fn envelope(envelope: &Envelope) -> String {
             outcome: AppendOutcome::Conflict { refused, hint },
         } => {
             format!("conflict at {refused}, try {hint}")
+        }
+        Message::AppendResponse {
+            outcome:
+                AppendOutcome::Repairing {
+                    hint,
+                    commit,
+                    needs_snapshot,
+                },
+        } => {
+            let wants = if *needs_snapshot {
+                "a snapshot"
+            } else {
+                "entries"
+            };
+            format!("repairing, wants {wants} after {hint}, commit {commit}")
         }
         Message::Heartbeat { commit, round } => format!("round {round}, commit {commit}"),
         Message::HeartbeatResponse { round } => format!("round {round}"),

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod determinism;
+mod repair;
 mod wal_crash;
 mod wal_damage;
 mod wal_model;

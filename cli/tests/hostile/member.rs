@@ -100,18 +100,6 @@ impl Member {
         code
     }
 
-    /// Whether it answers linearizable reads.
-    pub fn is_ready(&self) -> bool {
-        http(self.base, "GET", "/readyz", "").is_ok_and(|(ready, _)| ready == 200)
-    }
-
-    /// Waits until its log says this.
-    pub fn wait_log(&self, text: &str) {
-        wait_for(&format!("the log to say {text:?}"), || {
-            self.log().contains(text)
-        });
-    }
-
     fn wait_ready(&mut self) {
         let code = self.wait_settled();
         assert_eq!(code, None, "it has ended:\n{}", self.log());

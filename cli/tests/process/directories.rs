@@ -99,6 +99,45 @@ fn a_wiped_directory_does_not_rejoin_under_its_old_name() {
 }
 
 #[test]
+fn a_member_with_a_damaged_log_or_history_is_made_whole_under_load() {
+    let mut cluster = Cluster::start();
+    let ports = [cluster.port(0), cluster.port(1), cluster.port(2)];
+    let writers = Writers::start(&ports[..2]);
+    let harms: [fn(&std::path::Path); 4] = [
+        |data| flip(&data.join("wal/00000001.wal"), 4096 + 300),
+        |data| {
+            fs::remove_file(data.join("wal/00000001.wal")).expect("the member's log");
+            flip(&data.join("history/MANIFEST"), 20);
+        },
+        |data| fs::remove_dir_all(data.join("history")).expect("the member's history"),
+        |data| flip(&data.join("history/00000001.rev"), 100),
+    ];
+    for harm in harms {
+        let before = writers.acknowledged();
+        wait_for("some writes", || writers.acknowledged() > before + 20);
+        cluster.kill(2);
+        harm(&cluster.data(2));
+        cluster.spawn(2);
+        cluster.wait_ready(&[2]);
+    }
+    assert!(cluster.log(2).contains("repaired"), "{}", cluster.log(2));
+    // What is acknowledged now rests on the member that was damaged.
+    cluster.kill(1);
+    let before = writers.acknowledged();
+    wait_for("writes to go on", || writers.acknowledged() > before + 20);
+    cluster.spawn(1);
+    cluster.wait_ready(&[0, 1, 2]);
+    let acknowledged = writers.stop();
+    judge(&acknowledged, &ports, 2);
+}
+
+fn flip(path: &std::path::Path, at: usize) {
+    let mut bytes = fs::read(path).expect("a file of the member");
+    bytes[at] ^= 0x10;
+    fs::write(path, bytes).expect("our file");
+}
+
+#[test]
 fn a_removed_member_stays_out_when_it_comes_back_with_its_old_data() {
     let mut cluster = Cluster::start();
     let ports = [cluster.port(0), cluster.port(1)];

@@ -60,6 +60,20 @@ impl Store {
         Ok((store, opened))
     }
 
+    /// The members that a revision log on disk tells, and the index of the entry that made them so,
+    /// without opening or changing it; `None` when it tells none.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn peek_members(disk: &dyn Disk, dir: &str) -> Result<Option<(LogIndex, Members)>, Fatal> {
+        let row = revision_log::peek_row(disk, dir, MetaKind::Membership, MEMBERS_ROW)?;
+        let members = |(mark, bytes): (AppliedMark, Vec<u8>)| {
+            let members = Members::decode(&bytes.into()).map_err(Fatal::UnreadableMembers)?;
+            Ok((mark.membership_index, members))
+        };
+        row.map(members).transpose()
+    }
+
     /// Names whose requests need their answer here. Commands of others are executed just the
     /// same, but keys and values are not collected for an answer that nobody waits for.
     pub fn answer_only(&mut self, member: u64) {

@@ -12,7 +12,8 @@ use super::ids;
 use super::input::{AdminCall, Input};
 use super::members::Calls;
 use super::pending::{PROPOSALS_MAX, Proposals, READS_MAX, Reads, Waiter};
-use super::types::RequestError;
+use super::repair::Repairing;
+use super::types::{AdminError, RequestError};
 use crate::kv::{self, Command, Member, MemberOp, Op, RequestId};
 use crate::transport::{ForwardRefusal, HelloRefusal, PeerMessage};
 use forward::Forwarded;
@@ -61,6 +62,8 @@ pub(super) struct Effects {
     pub(super) release: Option<LogIndex>,
     /// Members or their addresses have changed.
     pub(super) peers_changed: bool,
+    /// A repair has come to its end: to be made durable, then [`Core::repair_ended`].
+    pub(super) repaired: bool,
 }
 
 /// Entries applied and kept in memory, oldest first, with their sizes.
@@ -126,6 +129,8 @@ pub(super) struct Core {
     next_own: u64,
     /// A proposal of our own that is under way.
     pub(super) own: Option<u64>,
+    /// Set while this member fetches again what it has lost.
+    pub(super) repair: Option<Repairing>,
 }
 
 /// Our own proposals count from here; those of clients never get so far.
@@ -171,10 +176,12 @@ impl Core {
             stopping: false,
             next_own: OWN_COUNTERS | first,
             own: None,
+            repair: None,
         };
+        core.repair = core.raft.is_repairing().then(Repairing::default);
         // Entries that were applied in an earlier life are kept like others.
-        let first = core.raft.status().first;
-        for index in first.0..=applied.index.0 {
+        let status = core.raft.status();
+        for index in status.first.0..=status.applied.0 {
             core.retained.entries.push_back((LogIndex(index), 0));
         }
         core
@@ -214,6 +221,8 @@ impl Core {
             } => {
                 if self.stopping {
                     let _ = reply.send(Err(RequestError::Stopped));
+                } else if self.repair.is_some() {
+                    let _ = reply.send(Err(RequestError::Repairing));
                 } else if self.is_overloaded() {
                     let _ = reply.send(Err(RequestError::TooManyRequests));
                 } else {
@@ -224,6 +233,8 @@ impl Core {
             Input::Read { reply } => {
                 if self.stopping {
                     let _ = reply.send(Err(RequestError::Stopped));
+                } else if self.repair.is_some() {
+                    let _ = reply.send(Err(RequestError::Repairing));
                 } else if self.reads.len() >= READS_MAX {
                     let _ = reply.send(Err(RequestError::TooManyRequests));
                 } else {
@@ -422,6 +433,8 @@ impl Core {
         let (id, name, urls) = (self.id(), &self.config.name, &self.config.client_urls);
         match self.members.iter().find(|member| member.id == id) {
             Some(me) if me.name != *name || me.client_urls != *urls => {}
+            // Under repair it is said again in any case: an entry of our own is the proof.
+            Some(_) | None if self.wants_proof() => {}
             Some(_) | None => return,
         }
         let op = MemberOp::Publish {
@@ -464,11 +477,14 @@ impl Core {
             AdminCall::Membership { reply } => {
                 let _ = reply.send(Ok(self.view()));
             }
+            other if self.repair.is_some() => {
+                other.refuse(&AdminError::Request(RequestError::Repairing));
+            }
             other => self.membership_call(other),
         }
     }
 
-    fn already_joined(&self, same: bool) -> Result<(), super::AdminError> {
+    fn already_joined(&self, same: bool) -> Result<(), AdminError> {
         if same {
             return Ok(());
         }
@@ -476,7 +492,7 @@ impl Core {
             // It stays for a moment, so that others learn of it; then the directory may join anew.
             return Err(RequestError::Removed.into());
         }
-        Err(super::AdminError::AlreadyJoined {
+        Err(AdminError::AlreadyJoined {
             member_id: self.id(),
             cluster: uuid::Uuid::from_bytes(self.config.cluster_uuid).to_string(),
         })

@@ -35,6 +35,8 @@ pub(super) enum DiskJob {
     Persist(Vec<Persist>),
     /// The log begins behind an installed snapshot.
     SaveBase(Box<SnapshotMeta>, SyncSender<()>),
+    /// The log is whole again ([`Wal::repaired`]).
+    Repaired(SyncSender<()>),
     /// Tell when everything before is durable.
     Barrier(SyncSender<()>),
     /// Entries up to here are needed no more.
@@ -242,6 +244,12 @@ impl Owner {
                     // The replica waits for it, unless it is being torn down.
                     let _ = done.send(());
                 }
+                DiskJob::Repaired(done) => {
+                    self.flush(&mut batch)?;
+                    self.with_room(Wal::repaired)?;
+                    // As above.
+                    let _ = done.send(());
+                }
                 DiskJob::Barrier(done) => {
                     self.flush(&mut batch)?;
                     // As above.
@@ -265,7 +273,7 @@ impl Owner {
         };
         let last = last.id;
         let began_ns = self.clock.monotonic_ns();
-        self.append(batch)?;
+        self.with_room(|wal| wal.append(batch).map(drop))?;
         let written_ns = self.clock.monotonic_ns();
         self.wal.sync()?;
         let synced_ns = self.clock.monotonic_ns();
@@ -289,12 +297,15 @@ impl Owner {
     }
 
     /// No room for a segment is no reason to lose what was promised: nothing was written, and the
-    /// same batch is tried again until there is room. Meanwhile nothing is acknowledged, and the
+    /// same is tried again until there is room. Meanwhile nothing is acknowledged, and the
     /// watchdog of the replica sees the stall and hands leadership over.
-    fn append(&mut self, batch: &[Persist]) -> Result<(), Error> {
+    fn with_room(
+        &mut self,
+        mut write: impl FnMut(&mut Wal) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let mut complained = false;
         loop {
-            match self.wal.append(batch) {
+            match write(&mut self.wal) {
                 Err(error @ Error::NoSpace { .. }) => {
                     if !complained {
                         tracing::error!(%error, "the log waits for space");
@@ -302,7 +313,7 @@ impl Owner {
                     }
                     std::thread::sleep(NO_SPACE_WAIT);
                 }
-                other => return other.map(|_| ()),
+                other => return other,
             }
         }
     }

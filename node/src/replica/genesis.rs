@@ -10,7 +10,7 @@ use super::ids;
 use crate::config::InitialMember;
 use crate::env::Disk;
 use crate::kv::{ClusterInfo, Command, Member, MemberOp, Op, RequestId};
-use crate::storage::{self, DataDir, Recovered, Wal, WalOptions};
+use crate::storage::{self, DataDir, PeersSeen, Recovered, Wal, WalOptions};
 use quorate_raft::{
     Entry, EntryId, HardState, LogIndex, MemberId, Membership, Payload, Persist, PersistId, Term,
 };
@@ -195,6 +195,8 @@ pub(super) fn found(
         recovered.hard_state = hard_state;
         recovered.entries = entries;
     }
+    // A member without its list is refused: it may have forgotten whom it must not trust.
+    PeersSeen::create(&**disk, dir.directory_id())?;
     dir.become_member(new.cluster.uuid, new.cluster.id, MemberId(new.member_id), 1)?;
     Ok((wal, recovered))
 }

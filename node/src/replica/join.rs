@@ -31,6 +31,14 @@ impl Life {
             if found.removed.contains(&member_id) {
                 return Err(AdminError::MemberIdRemoved);
             }
+            // Only a member that has started has a name (W7).
+            let known = found.members.get(&member_id);
+            if known.is_some_and(|member| !member.name.is_empty()) {
+                return Err(AdminError::Invalid(format!(
+                    "member {member_id:x} has run before, with a data directory that is not this \
+                     one: remove it, add a new member, and join under the new ID"
+                )));
+            }
             cluster = found.cluster;
             break;
         }

@@ -7,10 +7,11 @@
 
 use super::core::{Core, CoreConfig};
 use super::disk::DiskThread;
-use super::genesis::{self, GenesisError, HISTORY_DIR, NewMember, WAL_DIR};
+use super::genesis::{self, GenesisError, NewMember, WAL_DIR};
 use super::handle::Shared;
 use super::input::{AdminCall, Input};
 use super::owner::{Doors, LifeError};
+use super::repair;
 use super::shell::{Ended, History, Shell};
 use super::snapshots;
 use super::types::{AdminError, MembershipView, Phase, ReplicaStatus, RequestError, Role};
@@ -20,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::storage::revision_log::{Installed, Options};
 use crate::storage::{DataDir, Identity, PeerLife, Recovered, Verdict, Wal, WalOptions};
 use crate::transport::{self, Local, Transport};
-use quorate_raft::{Config, HardState, LogIndex, Node, Restored, SnapshotMeta};
+use quorate_raft::{Config, LogIndex, MemberId, Node};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,6 +81,8 @@ pub(super) struct Life {
     pub(super) transport: Option<Transport>,
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: Arc<Metrics>,
+    /// Whether the directory has ever seen a peer.
+    pub(super) peers_seen: bool,
     /// The log of a member that was founded in this start.
     pub(super) opened: Option<(Wal, Recovered)>,
 }
@@ -129,6 +132,7 @@ impl Life {
                         self.dir.mark_stale()?;
                         continue;
                     }
+                    Ended::Refused(error) => return Err(*error),
                     Ended::Failed(reason) => return Err(LifeError::Failed(reason)),
                 },
             };
@@ -269,6 +273,20 @@ impl Life {
                     theirs.sort();
                     theirs == ours
                 });
+                // Only a member that has started has a name: this directory is another one, and
+                // does not know what that member has promised (W7).
+                if let Some(us) = us.filter(|us| !us.name.is_empty()) {
+                    if !std::mem::replace(&mut complained, true) {
+                        tracing::error!(
+                            member = %MemberId(us.id),
+                            ?ours,
+                            "the member with these peer URLs has run before, with a data directory \
+                             that is gone; remove it and add a new member: this empty directory \
+                             never takes its place"
+                        );
+                    }
+                    continue;
+                }
                 if let Some(us) = us {
                     let new = NewMember {
                         cluster: found.cluster,
@@ -306,27 +324,22 @@ impl Life {
     fn run_member(&mut self, identity: Identity) -> Result<Ended, LifeError> {
         let (mut wal, mut recovered) = match self.opened.take() {
             Some(opened) => opened,
-            None => {
-                let mut options = WalOptions::new(identity.directory_id, identity.incarnation);
-                options.was_member = true;
-                Wal::open(Arc::clone(&self.doors.disk), WAL_DIR, options)?
-            }
+            None => self.open_log(&identity)?,
         };
-        if recovered.verdict == Verdict::Corrupt {
-            return self.repair(identity, &recovered);
-        }
         let options = Options {
             identity: history_identity(&identity),
             ..Options::default()
         };
-        let disk = Arc::clone(&self.doors.disk);
-        let (mut store, opened) = kv::Store::open(disk, HISTORY_DIR, options)?;
+        let (mut store, opened, lost_state) = self.open_history(&identity, options, &recovered)?;
         store.answer_only(self.shared.boot_nonce);
-        self.check_addresses(identity.member_id.0, &store.reader().members())?;
+        let ours = &self.config.advertise_peer_urls;
+        check_addresses(identity.member_id.0, ours, &store.reader().members())?;
         if let Some(installed) = &opened.installed {
             follow_snapshot(&mut wal, &mut recovered, installed)?;
         }
-        let restored = restored(recovered, store.applied().index);
+        let restored = repair::restored(recovered, store.applied(), lost_state);
+        let last = restored.entries.last().map(|entry| entry.id.index);
+        let log_found = last.unwrap_or(restored.snapshot.last.index);
         let seed = self.doors.rng.next_u64();
         let raft = Node::new(self.raft_config(&identity, seed), restored)
             .map_err(LifeError::Contradiction)?;
@@ -345,12 +358,25 @@ impl Life {
             disk: Arc::clone(&self.doors.disk),
             options,
             local: self.local(&identity),
+            log_found,
         };
         let mut shell = Shell::new(core, disk, transport, shared, metrics, history);
         let ended = shell.run();
         self.shared.reader.store(None);
         self.transport = Some(shell.into_transport());
         Ok(ended)
+    }
+
+    /// Opens the log, unless it is damaged and nobody could repair it: that is decided before
+    /// anything is changed.
+    fn open_log(&self, identity: &Identity) -> Result<(Wal, Recovered), LifeError> {
+        let mut options = WalOptions::new(identity.directory_id, identity.incarnation);
+        options.was_member = true;
+        let examined = Wal::examine(Arc::clone(&self.doors.disk), WAL_DIR, options)?;
+        if examined.recovered().verdict == Verdict::Corrupt {
+            self.check_repairable(identity, &examined)?;
+        }
+        Ok(examined.go_on()?)
     }
 
     fn raft_config(&self, identity: &Identity, seed: u64) -> Config {
@@ -404,81 +430,6 @@ impl Life {
             peer_urls: self.config.advertise_peer_urls.clone(),
         }
     }
-
-    /// A directory whose member is reached elsewhere, at a node that is reached where another
-    /// member is: two directories were exchanged.
-    fn check_addresses(&self, id: u64, members: &kv::Members) -> Result<(), LifeError> {
-        let ours = &self.config.advertise_peer_urls;
-        let shares = |urls: &[String]| urls.iter().any(|url| ours.contains(url));
-        let Some(us) = members.members.get(&id) else {
-            return Ok(());
-        };
-        let other = members
-            .members
-            .values()
-            .find(|other| other.id != id && shares(&other.peer_urls));
-        match other {
-            Some(other) if !shares(&us.peer_urls) => Err(LifeError::SwappedDirectory {
-                found: id,
-                theirs: us.peer_urls.clone(),
-                ours: ours.clone(),
-                other: other.id,
-            }),
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// The log is damaged where it had been synced: this member may have acknowledged what is
-    /// lost, so it neither votes nor acknowledges (N5, N9). It stays up, says so, and waits to be
-    /// replaced; the only voter halts instead.
-    fn repair(&mut self, identity: Identity, recovered: &Recovered) -> Result<Ended, LifeError> {
-        let ranges: Vec<String> = recovered
-            .damaged
-            .iter()
-            .map(|range| format!("{range:?}"))
-            .collect();
-        let ranges = ranges.join(", ");
-        if voters(recovered) == [identity.member_id] {
-            return Err(LifeError::SingleVoterDamaged { ranges });
-        }
-        tracing::error!(
-            ranges,
-            "the log of this member is damaged; it takes no part until it is replaced: remove it \
-             and add a new member with an empty directory"
-        );
-        let mut status = idle_status(&self.dir);
-        status.phase = Phase::Repairing;
-        self.shared.status.store(Arc::new(status));
-        match self.wait(RequestError::Repairing)? {
-            Idle::Stopped | Idle::Founded => Ok(Ended::Stopped),
-        }
-    }
-}
-
-/// Voters of the newest membership that is still readable.
-fn voters(recovered: &Recovered) -> Vec<quorate_raft::MemberId> {
-    let of_entry = |entry: &quorate_raft::Entry| match &entry.payload {
-        quorate_raft::Payload::Membership { membership, .. } => Some(membership.voters.clone()),
-        quorate_raft::Payload::Empty | quorate_raft::Payload::Command(_) => None,
-    };
-    let entries = recovered
-        .salvaged
-        .iter()
-        .rev()
-        .chain(recovered.entries.iter().rev());
-    let base = || {
-        recovered
-            .base
-            .as_ref()
-            .map(|base| base.membership.voters.clone())
-    };
-    entries
-        .filter_map(of_entry)
-        .next()
-        .or_else(base)
-        .unwrap_or_default()
-        .into_iter()
-        .collect()
 }
 
 /// Ends an installation that a crash has interrupted between the state and the log: the log begins
@@ -512,28 +463,29 @@ fn history_identity(identity: &Identity) -> u64 {
     u64::from_le_bytes(first) ^ identity.incarnation.rotate_left(48)
 }
 
-pub(super) fn restored(recovered: Recovered, applied: LogIndex) -> Restored {
-    let Recovered {
-        hard_state,
-        base,
-        entries,
-        commit,
-        ..
-    } = recovered;
-    let hard_state: HardState = hard_state;
-    let snapshot: SnapshotMeta = base.unwrap_or_default();
-    // The first entry of a cluster is committed by construction.
-    let commit = if entries.is_empty() {
-        commit
-    } else {
-        commit.max(LogIndex(1))
+/// A directory whose member is reached elsewhere, at a node that is reached where another member
+/// is: two directories were exchanged.
+pub(super) fn check_addresses(
+    id: u64,
+    ours: &[String],
+    members: &kv::Members,
+) -> Result<(), LifeError> {
+    let shares = |urls: &[String]| urls.iter().any(|url| ours.contains(url));
+    let Some(us) = members.members.get(&id) else {
+        return Ok(());
     };
-    Restored {
-        hard_state,
-        snapshot,
-        entries,
-        commit,
-        applied,
+    let other = members
+        .members
+        .values()
+        .find(|other| other.id != id && shares(&other.peer_urls));
+    match other {
+        Some(other) if !shares(&us.peer_urls) => Err(LifeError::SwappedDirectory {
+            found: id,
+            theirs: us.peer_urls.clone(),
+            ours: ours.to_vec(),
+            other: other.id,
+        }),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -19,6 +19,7 @@ mod members;
 mod owner;
 mod pending;
 mod ready;
+mod repair;
 mod room;
 mod shell;
 mod sink;

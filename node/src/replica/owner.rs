@@ -42,11 +42,19 @@ pub enum LifeError {
     Contradiction(StartError),
     /// A single voter with a damaged log has nobody to repair it from.
     #[error(
-        "the log of the only voter is damaged ({ranges}); nothing was changed. Restore a backup into an empty directory; `quorate wal inspect` shows what is left"
+        "the log of the only voter is damaged ({damage}), and there is no other member to repair it from. The log was left as it is. Restore a backup into an empty directory; `quorate wal inspect` shows what is left"
     )]
     SingleVoterDamaged {
-        /// Which entries.
-        ranges: String,
+        /// Which files, where, and how.
+        damage: String,
+    },
+    /// A single voter whose state machine is damaged, with a log that no longer has all of it.
+    #[error(
+        "the history of the only voter is damaged ({damage}), there is no other member to fetch it from, and the log no longer reaches back to its beginning. The history was left as it is. Restore a backup into an empty directory; `quorate wal inspect` shows what is left"
+    )]
+    SingleVoterWithoutState {
+        /// Which file, and how.
+        damage: String,
     },
     /// The directory belongs to another member than the flags describe.
     #[error(
@@ -79,6 +87,7 @@ impl LifeError {
             Self::Genesis(GenesisError::Storage(error)) => error.is_refusal(),
             Self::SwappedDirectory { .. }
             | Self::SingleVoterDamaged { .. }
+            | Self::SingleVoterWithoutState { .. }
             | Self::Contradiction(_) => true,
             Self::Genesis(_) | Self::State(_) | Self::Thread(_) | Self::Failed(_) => false,
         }
@@ -120,7 +129,9 @@ impl Replica {
     ) -> Result<Self, LifeError> {
         let pid = std::process::id();
         let (dir, _) = DataDir::open(Arc::clone(&doors.disk), &mut *doors.rng, pid)?;
-        let seen = PeersSeen::open(Arc::clone(&doors.disk))?;
+        let is_member = dir.identity().is_some();
+        let seen = PeersSeen::open(Arc::clone(&doors.disk), dir.directory_id(), is_member)?;
+        let peers_seen = !seen.is_empty();
         let shared = Arc::new(Shared {
             inbox: Inbox::default(),
             status: ArcSwap::from_pointee(idle_status(&dir)),
@@ -148,6 +159,7 @@ impl Replica {
             transport: Some(transport),
             shared,
             metrics,
+            peers_seen,
             opened: None,
         };
         let thread = std::thread::Builder::new()

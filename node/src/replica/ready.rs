@@ -93,12 +93,18 @@ impl Core {
             let Some(entry) = self.to_apply.pop() else {
                 break;
             };
-            if let Some((request, applied)) = self.apply_one(&entry)? {
+            let answer = if self.is_contained(&entry) {
+                None
+            } else {
+                self.apply_one(&entry)?
+            };
+            if let Some((request, applied)) = answer {
                 if let Ok(Response::Members(members)) = &applied.result {
                     self.members = members.as_slice().into();
                     self.effects.peers_changed = true;
                 }
                 if request.member == self.config.boot_nonce {
+                    self.note_proof(request.counter, entry.id.index);
                     answers.push((request.counter, applied));
                 }
             }

@@ -10,6 +10,8 @@ use super::disk::{DiskJob, DiskThread, NOTHING_WAITS};
 use super::handle::Shared;
 use super::inbox::WakeOn;
 use super::input::Input;
+use super::lifecycle;
+use super::owner::LifeError;
 use super::types::{ReplicaStatus, RequestError};
 use crate::env::Disk;
 use crate::metrics::Metrics;
@@ -44,6 +46,8 @@ pub(super) enum Ended {
     Removed,
     /// A peer knows a later life of this member, or another directory: it must not take part.
     Stale,
+    /// The data directory turns out to be refused.
+    Refused(Box<LifeError>),
     /// The process must stop; the text says why and what to do.
     Failed(String),
 }
@@ -58,6 +62,8 @@ pub(super) struct History {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) options: Options,
     pub(super) local: Local,
+    /// The end of the log when it was opened.
+    pub(super) log_found: LogIndex,
 }
 
 /// A running member.
@@ -147,7 +153,9 @@ impl Shell {
     /// Lets readers see the state machine, and the background work on it.
     pub(super) fn serve_state(&mut self) -> Result<(), Ended> {
         let store = self.core.store();
-        self.shared.reader.store(Some(Arc::new(store.reader())));
+        // Under repair nothing is served: what is here may be behind what was acknowledged.
+        let reader = (!self.core.is_repairing()).then(|| Arc::new(store.reader()));
+        self.shared.reader.store(reader);
         let (clock, inbox) = (Arc::clone(&self.shared.clock), self.shared.inbox.clone());
         let failed = |error| Ended::Failed(format!("cannot start the compaction thread: {error}"));
         let compaction =
@@ -196,6 +204,7 @@ impl Shell {
                 break;
             }
         }
+        self.core.maybe_end_repair();
         self.carry_out()?;
         self.count(now_ns);
         self.publish();
@@ -390,6 +399,7 @@ impl Shell {
             snapshots,
             release,
             peers_changed,
+            repaired,
         } = self.core.take_effects();
         self.disk.persist(persist, self.core.now_ms);
         if peers_changed {
@@ -401,6 +411,9 @@ impl Shell {
         }
         if let Some(up_to) = release {
             self.disk.push(DiskJob::Release(up_to));
+        }
+        if repaired {
+            self.end_repair()?;
         }
         Ok(())
     }
@@ -431,6 +444,13 @@ impl Shell {
     /// Dials whoever belongs to the cluster, as far as addresses are known.
     fn set_peers(&mut self) -> Result<(), Ended> {
         let members = self.core.store().reader().members();
+        // A member that was killed may have its membership in the log alone: what is known only
+        // now is judged as if it had been known at the start. Later changes are legitimate.
+        if self.core.applied().index <= self.history.log_found {
+            let ours = &self.history.local.peer_urls;
+            lifecycle::check_addresses(self.core.id(), ours, &members)
+                .map_err(|error| Ended::Refused(Box::new(error)))?;
+        }
         let mut peers = self.hints.clone();
         let known = members
             .members
@@ -529,7 +549,9 @@ impl Shell {
         let error = match ended {
             Ended::Removed => RequestError::Removed,
             // What was accepted may have happened, also when this member turns out to be stale.
-            Ended::Stopped | Ended::Stale | Ended::Failed(_) => RequestError::Stopped,
+            Ended::Stopped | Ended::Stale | Ended::Refused(_) | Ended::Failed(_) => {
+                RequestError::Stopped
+            }
         };
         self.core.fail_all(&error);
         self.compaction = None;

@@ -14,7 +14,7 @@ use super::shell::{Ended, Shell};
 use crate::env::Disk;
 use crate::kv;
 use crate::storage::codec::{Cursor, put_snapshot_meta, take_snapshot_meta};
-use crate::storage::revision_log::{Error, SnapshotId, SnapshotReceiver, Snapshotter};
+use crate::storage::revision_log::{AppliedMark, Error, SnapshotId, SnapshotReceiver, Snapshotter};
 use crate::transport::{FrameReader, Local, SnapshotMessage, WANTED_RANGES_MAX, connect_snapshot};
 use quorate_raft::{InstallOutcome, LogIndex, MemberId, SnapshotMeta, SnapshotWanted, Term};
 use std::io::Write;
@@ -193,11 +193,7 @@ fn receive_all(
         return Err(TransferError::Protocol("the first message is no offer"));
     };
     let mut receiver = SnapshotReceiver::begin(Arc::clone(disk), HISTORY_DIR, &manifest)?;
-    if decode_meta(receiver.meta()).as_ref() != Some(&meta) {
-        return Err(TransferError::Protocol(
-            "offer and manifest name different positions",
-        ));
-    }
+    check_position(&meta, receiver.meta(), &receiver.mark())?;
     for _ in 0..ROUNDS_MAX {
         let ranges = ranges(receiver.missing());
         if ranges.is_empty() {
@@ -230,6 +226,26 @@ fn receive_all(
         ));
     }
     Ok(outcome)
+}
+
+/// The offer, the position in the manifest and the mark of the state must say the same: whoever
+/// installs by one of them would else not be where the others say (D3).
+fn check_position(
+    offered: &SnapshotMeta,
+    in_manifest: &[u8],
+    mark: &AppliedMark,
+) -> Result<(), TransferError> {
+    if decode_meta(in_manifest).as_ref() != Some(offered) {
+        return Err(TransferError::Protocol(
+            "offer and manifest name different positions",
+        ));
+    }
+    if mark.applied != offered.last || mark.membership_index != offered.membership_index {
+        return Err(TransferError::Protocol(
+            "the state in the snapshot stands elsewhere than the offer says",
+        ));
+    }
+    Ok(())
 }
 
 fn receive_chunks(
@@ -341,10 +357,14 @@ impl Shell {
             mut receiver,
             done,
         } = snapshot;
-        // The leader's messages have brought its term here before; one that they have not yet
-        // brought comes again (D5).
-        let news = meta.last.index > self.core.raft.commit() && term == self.core.raft.term();
-        if !news {
+        // All that can speak against it is asked before the state is touched. The leader's messages
+        // have brought its term here before; one that they have not yet brought comes again (D5).
+        let refused = self.core.raft.refuses_snapshot(MemberId(from), term, &meta);
+        let refused = refused.or_else(|| {
+            (term != self.core.raft.term()).then_some("snapshot: of a term that is not ours yet")
+        });
+        if let Some(why) = refused {
+            tracing::warn!(from = %MemberId(from), last = %meta.last, why, "not installed");
             // Whoever waits may have given up.
             let _ = done.send(LogIndex(0));
             return Ok(());
@@ -409,7 +429,7 @@ impl Shell {
     }
 
     /// Hands a job to the disk thread and waits until it is done.
-    fn on_disk(&self, job: impl FnOnce(SyncSender<()>) -> DiskJob) -> Result<(), Ended> {
+    pub(super) fn on_disk(&self, job: impl FnOnce(SyncSender<()>) -> DiskJob) -> Result<(), Ended> {
         let (told, done): (SyncSender<()>, Receiver<()>) = sync_channel(1);
         self.disk.push(job(told));
         done.recv()

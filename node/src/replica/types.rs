@@ -46,8 +46,11 @@ pub enum RequestError {
     /// The node was a member and has been removed for good.
     #[error("this member was removed from its cluster")]
     Removed,
-    /// The log of this member is damaged: it waits to be replaced.
-    #[error("the log of this member is damaged: remove the member and add a new one")]
+    /// This member has lost a part of its log or state, and the leader is sending it again.
+    #[error(
+        "this member has lost data and is being repaired from the leader: ask another member, or \
+         try again"
+    )]
     Repairing,
     /// The data directory of this member has forgotten what the member promised.
     #[error(
@@ -157,7 +160,8 @@ pub enum Phase {
     Unjoined,
     /// A member of its cluster.
     Joined,
-    /// A member whose log is damaged: receives, does not vote, serves no reads.
+    /// A member that has lost a part of its log or state, until the leader has sent it again:
+    /// receives, does not vote, serves nothing.
     Repairing,
     /// A member whose directory is an older copy, or a new one under an old ID: stays out (W7).
     Stale,

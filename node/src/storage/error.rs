@@ -120,6 +120,28 @@ impl Error {
     }
 }
 
+/// A directory in place of a file, or the reverse, while nothing has been changed yet: refused like
+/// anything else that does not belong there. Not for writes, where the device is in doubt.
+pub(crate) fn misplaced(error: Error) -> Error {
+    match error {
+        Error::Io { path, source, .. }
+            if matches!(
+                source.kind(),
+                io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory
+            ) =>
+        {
+            Error::Foreign {
+                path,
+                found: "is a directory in place of a file, or a file in place of a directory"
+                    .to_owned(),
+                remedy: "Put back what belongs there, or replace this member by a new one with an \
+                         empty directory.",
+            }
+        }
+        other => other,
+    }
+}
+
 /// Adds to an [`io::Result`] what was tried and on which file.
 pub(crate) trait IoContext<T> {
     /// Turns the error into [`Error::Io`]; `path` is only called on failure.

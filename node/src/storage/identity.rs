@@ -6,10 +6,11 @@
 //! nothing here decides to form or join a cluster.
 
 use super::codec::Cursor;
-use super::error::{Error, IoContext};
+use super::error::{Error, IoContext, misplaced};
 use super::lock::Lock;
 use crate::env::{Disk, OpenMode, Rng, read_full};
 use quorate_raft::MemberId;
+use std::io;
 use std::sync::Arc;
 
 /// The copies, in the order in which they are written.
@@ -90,6 +91,8 @@ pub(crate) enum Copies {
     Good(IdentityRecord, bool),
     /// There are files, and none is good.
     Bad,
+    /// Both are good, and of different directories.
+    Mixed,
     /// Written by a newer version of the program.
     Newer(u32),
 }
@@ -117,6 +120,17 @@ impl DataDir {
     ) -> Result<(Self, Opened), Error> {
         let root = || disk.display("");
         if disk.exists("").context("look for", root)? {
+            // Something that is not a directory must not be told to change its permissions.
+            match disk.list("") {
+                Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                    return Err(Error::Foreign {
+                        path: root(),
+                        found: "is a file, not a directory".to_owned(),
+                        remedy: "Name another directory, or move that file away.",
+                    });
+                }
+                listed => listed.map(drop).context("list", root)?,
+            }
             let mode = disk.mode("").context("look at", root)?;
             if mode & MODE_BITS_FORBIDDEN != 0 {
                 return Err(Error::TooOpen { path: root(), mode });
@@ -124,7 +138,7 @@ impl DataDir {
         } else {
             disk.create_dir("").context("create", root)?;
         }
-        let lock = Lock::take(&*disk, holder)?;
+        let lock = Lock::take(&*disk, holder).map_err(misplaced)?;
         let mut record = match read_copies(&*disk)? {
             Copies::None => fresh(&*disk, rng)?,
             Copies::Good(record, _) => record,
@@ -132,6 +146,15 @@ impl DataDir {
                 return Err(Error::LostPromise {
                     path: disk.display(IDENTITY_FILES[0]),
                     why: "both copies of the identity file are damaged".to_owned(),
+                });
+            }
+            Copies::Mixed => {
+                return Err(Error::Foreign {
+                    path: disk.display(""),
+                    found: "has two copies of the identity file that are of different directories"
+                        .to_owned(),
+                    remedy: "Put back its own, \"identity\" or \"identity.copy\", and remove the \
+                             other one.",
                 });
             }
             Copies::Newer(version) => {
@@ -373,15 +396,32 @@ pub(crate) fn read_copies(disk: &dyn Disk) -> Result<Copies, Error> {
         }
         present = true;
         let file = disk.open(name, OpenMode::ReadOnly).context("open", shown)?;
-        file.drop_cache(0, 0).context("read", shown)?;
         let mut bytes = [0; IDENTITY_BYTES];
-        // A copy that cannot be read is a damaged copy: the other one decides.
-        if read_full(&*file, &mut bytes, 0).is_ok() {
+        // A copy that cannot be read is a damaged copy: the other one decides. But a directory
+        // could not be replaced later either.
+        let read = file
+            .drop_cache(0, 0)
+            .and_then(|()| read_full(&*file, &mut bytes, 0));
+        if let Err(error) = &read
+            && error.kind() == io::ErrorKind::IsADirectory
+        {
+            return Err(misplaced(Error::io(
+                "read",
+                shown(),
+                io::ErrorKind::IsADirectory.into(),
+            )));
+        }
+        if read.is_ok() {
             match decode(&bytes) {
                 Ok(record) => *copy = record,
                 Err(version) => return Ok(Copies::Newer(version)),
             }
         }
+    }
+    if let [Some(one), Some(other)] = copies
+        && one.directory_id != other.directory_id
+    {
+        return Ok(Copies::Mixed);
     }
     let newest = copies
         .into_iter()

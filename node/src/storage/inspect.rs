@@ -120,11 +120,13 @@ pub fn inspect(disk: &dyn Disk, dir: &str) -> Result<Report, Error> {
     let copies = identity::read_copies(disk)?;
     let member = match &copies {
         Copies::Good(record, _) => record.member_identity(),
-        Copies::None | Copies::Bad | Copies::Newer(_) => None,
+        Copies::None | Copies::Bad | Copies::Mixed | Copies::Newer(_) => None,
     };
     let log_id = match &copies {
         Copies::Good(record, _) => record.directory_id,
-        Copies::None | Copies::Bad | Copies::Newer(_) => log_id_of_segments(disk, dir)?,
+        Copies::None | Copies::Bad | Copies::Mixed | Copies::Newer(_) => {
+            log_id_of_segments(disk, dir)?
+        }
     };
     let found = load(disk, dir, log_id, member.is_some(), 0, OpenMode::ReadOnly)?;
     Ok(report(disk.display(""), &copies, member, &found))
@@ -202,6 +204,7 @@ fn identity_report(copies: &Copies, member: Option<Identity>) -> IdentityReport 
         }
         Copies::None => ("missing", false, None),
         Copies::Bad => ("damaged", false, None),
+        Copies::Mixed => ("of two directories", false, None),
         Copies::Newer(_) => ("newer format", false, None),
     };
     IdentityReport {

@@ -12,10 +12,12 @@ pub mod peers;
 pub mod recovery;
 pub mod revision_log;
 mod slots;
+#[cfg(test)]
+mod tests;
 pub mod wal;
 
 pub use error::Error;
 pub use identity::{DataDir, Identity, Opened};
 pub use peers::{PeerDecision, PeerLife, PeerRefusal, PeersSeen};
 pub use recovery::Verdict;
-pub use wal::{DamagedRange, PAYLOAD_BYTES_MAX, Position, Recovered, Wal, WalOptions};
+pub use wal::{DamagedRange, Examined, PAYLOAD_BYTES_MAX, Position, Recovered, Wal, WalOptions};

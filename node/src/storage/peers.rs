@@ -5,7 +5,7 @@
 //! for the first time is durable before the peer's first message is handled.
 
 use super::codec::Cursor;
-use super::error::{Error, IoContext};
+use super::error::{Error, IoContext, misplaced};
 use super::identity::replace;
 use crate::env::{Disk, OpenMode, read_full};
 use quorate_raft::MemberId;
@@ -15,7 +15,9 @@ use std::sync::Arc;
 
 const PEERS_FILE: &str = "peers";
 const TEMPORARY: &str = "peers.new";
-const MAGIC: [u8; 8] = *b"QRT-PEER";
+const MAGIC: [u8; 8] = *b"QRT-PER2";
+/// What somebody writes into the file by hand to say that there is nothing to remember.
+const NONE_SEEN: &[u8] = b"none";
 const ROW_BYTES: usize = 40;
 /// Members of which something is kept. Removed ones are forgotten by [`PeersSeen::forget`].
 const PEERS_MAX: usize = 1024;
@@ -103,18 +105,32 @@ pub fn decide(seen: Option<&PeerLife>, claimed: &PeerLife) -> PeerDecision {
 /// The latest life seen of each peer, kept on disk.
 pub struct PeersSeen {
     disk: Arc<dyn Disk>,
+    directory_id: [u8; 16],
     seen: BTreeMap<MemberId, PeerLife>,
 }
 
 impl PeersSeen {
-    /// Reads the file. A missing one is that of a new member, which has seen nobody. It is replaced
-    /// as a whole, so no crash damages it: a damaged one is refused, since whoever forgets what it
-    /// has seen lets a disk vote that was wiped or put back (N9).
+    /// Reads the file. It is replaced as a whole, so no crash damages it, and it is there before
+    /// the
+    /// directory is a member's (`must_exist`): a damaged or missing one is refused, and so is that
+    /// of another directory, since whoever forgets what it has seen lets a disk vote that was wiped
+    /// or put back (N9). Whoever is sure that none was may say so by hand: [`NONE_SEEN`].
     ///
     /// # Errors
-    /// [`Error::Foreign`] for a damaged file, [`Error::Io`] from the device.
-    pub fn open(disk: Arc<dyn Disk>) -> Result<Self, Error> {
+    /// [`Error::Foreign`] for a damaged or missing file, [`Error::Io`] from the device.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        directory_id: [u8; 16],
+        must_exist: bool,
+    ) -> Result<Self, Error> {
         let shown = || disk.display(PEERS_FILE);
+        let refused = |what: &str| Error::Foreign {
+            path: disk.display(""),
+            found: format!("has {what} list of the peers that were seen ({PEERS_FILE:?})"),
+            remedy: "Replace this member by a new one with an empty directory; or, if no peer's \
+                     disk was wiped, exchanged or put back since, write the one word \"none\" into \
+                     that file: the list is begun anew.",
+        };
         let mut seen = BTreeMap::new();
         if disk.exists(PEERS_FILE).context("look for", shown)? {
             let file = disk
@@ -123,16 +139,40 @@ impl PeersSeen {
             let length = file.len().context("read", shown)?;
             let bounded = length.min((17 + ROW_BYTES * PEERS_MAX) as u64);
             let mut bytes = vec![0; usize::try_from(bounded).unwrap_or_default()];
-            read_full(&*file, &mut bytes, 0).context("read", shown)?;
-            seen = decode(&bytes).ok_or_else(|| Error::Foreign {
-                path: disk.display(""),
-                found: format!("has a damaged list of the peers that were seen ({PEERS_FILE:?})"),
-                remedy: "Replace this member by a new one with an empty directory; or, if no \
-                         peer's disk was wiped, exchanged or put back since, delete that file: it \
-                         is written anew.",
-            })?;
+            read_full(&*file, &mut bytes, 0)
+                .context("read", shown)
+                .map_err(misplaced)?;
+            if bytes.trim_ascii() != NONE_SEEN {
+                seen = decode(&bytes, &directory_id).ok_or_else(|| refused("a damaged"))?;
+            }
+        } else if must_exist {
+            return Err(refused("lost its"));
         }
-        Ok(Self { disk, seen })
+        Ok(Self {
+            disk,
+            directory_id,
+            seen,
+        })
+    }
+
+    /// Writes the list of a directory that has seen nobody, before it becomes a member's; one that
+    /// is there stays. Durable on return.
+    ///
+    /// # Errors
+    /// [`Error::Io`] from the device.
+    pub fn create(disk: &dyn Disk, directory_id: [u8; 16]) -> Result<(), Error> {
+        let shown = || disk.display(PEERS_FILE);
+        if disk.exists(PEERS_FILE).context("look for", shown)? {
+            return Ok(());
+        }
+        let bytes = encode(&BTreeMap::new(), &directory_id);
+        replace(disk, PEERS_FILE, TEMPORARY, &bytes)
+    }
+
+    /// Whether no peer was ever seen, or all of them were forgotten.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
     }
 
     /// Decides about a peer; what is new is durable on return.
@@ -176,11 +216,17 @@ impl PeersSeen {
     }
 
     fn save(&self) -> Result<(), Error> {
-        replace(&*self.disk, PEERS_FILE, TEMPORARY, &encode(&self.seen))
+        let bytes = encode(&self.seen, &self.directory_id);
+        replace(&*self.disk, PEERS_FILE, TEMPORARY, &bytes)
     }
 }
 
-fn encode(seen: &BTreeMap<MemberId, PeerLife>) -> Vec<u8> {
+/// The checksum begins with the directory's ID: another member's list is a damaged one here.
+fn checksum(content: &[u8], directory_id: &[u8; 16]) -> [u8; 4] {
+    crc32c::crc32c_append(crc32c::crc32c(directory_id), content).to_le_bytes()
+}
+
+fn encode(seen: &BTreeMap<MemberId, PeerLife>, directory_id: &[u8; 16]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(16 + ROW_BYTES * seen.len());
     bytes.extend_from_slice(&MAGIC);
     bytes.extend_from_slice(&(seen.len() as u32).to_le_bytes());
@@ -190,15 +236,15 @@ fn encode(seen: &BTreeMap<MemberId, PeerLife>) -> Vec<u8> {
         bytes.extend_from_slice(&life.incarnation.to_le_bytes());
         bytes.extend_from_slice(&life.boot_nonce.to_le_bytes());
     }
-    let crc = crc32c::crc32c(&bytes);
-    bytes.extend_from_slice(&crc.to_le_bytes());
+    let crc = checksum(&bytes, directory_id);
+    bytes.extend_from_slice(&crc);
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<BTreeMap<MemberId, PeerLife>> {
+fn decode(bytes: &[u8], directory_id: &[u8; 16]) -> Option<BTreeMap<MemberId, PeerLife>> {
     let (content, crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
     let mut cursor = Cursor::new(content);
-    if crc != crc32c::crc32c(content).to_le_bytes() || cursor.array::<8>().ok()? != MAGIC {
+    if crc != checksum(content, directory_id) || cursor.array::<8>().ok()? != MAGIC {
         return None;
     }
     let count = cursor.u32().ok()?;
@@ -231,6 +277,31 @@ mod tests {
         incarnation: 5,
         boot_nonce: 9,
     };
+
+    fn open(disk: &Arc<dyn Disk>, must_exist: bool) -> Result<PeersSeen, Error> {
+        PeersSeen::open(Arc::clone(disk), [9; 16], must_exist)
+    }
+
+    #[test]
+    fn n9_a_missing_list_is_nothing_seen_only_as_long_as_there_is_no_member() {
+        let root = tempfile::tempdir().unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(root.path()));
+        assert!(open(&disk, false).unwrap().is_empty());
+        let error = open(&disk, true).err().expect("a member had one");
+        assert!(
+            error.is_refusal() && error.to_string().contains("none"),
+            "{error}"
+        );
+        PeersSeen::create(&*disk, [9; 16]).unwrap();
+        let mut seen = open(&disk, true).unwrap();
+        seen.introduce(MemberId(3), LIFE).unwrap();
+        // The list of another directory is none of ours.
+        let other = PeersSeen::open(Arc::clone(&disk), [8; 16], true).err();
+        assert!(other.expect("another directory's list").is_refusal());
+        // Whoever knows that no disk was touched may say so.
+        std::fs::write(root.path().join(PEERS_FILE), "none\n").unwrap();
+        assert!(open(&disk, true).unwrap().is_empty());
+    }
 
     #[test]
     fn every_kind_of_peer_gets_its_decision() {
@@ -280,7 +351,7 @@ mod tests {
     fn n9_a_damaged_list_is_refused_and_never_taken_for_an_empty_one() {
         let root = tempfile::tempdir().unwrap();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(root.path()));
-        let mut seen = PeersSeen::open(Arc::clone(&disk)).unwrap();
+        let mut seen = open(&disk, false).unwrap();
         seen.introduce(MemberId(3), LIFE).unwrap();
         let path = root.path().join(PEERS_FILE);
         let whole = std::fs::read(&path).unwrap();
@@ -289,7 +360,7 @@ mod tests {
             flipped[at] ^= 1;
             for damaged in [&flipped[..], &whole[..at]] {
                 std::fs::write(&path, damaged).unwrap();
-                let error = PeersSeen::open(Arc::clone(&disk)).err();
+                let error = open(&disk, true).err();
                 let error = error.expect("byte {at} is damaged, or lost with all that follow");
                 assert!(error.is_refusal(), "{error}");
             }
@@ -300,10 +371,10 @@ mod tests {
     fn a_rolled_back_peer_is_refused_after_a_restart_too() {
         let root = tempfile::tempdir().unwrap();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(root.path()));
-        let mut seen = PeersSeen::open(Arc::clone(&disk)).unwrap();
+        let mut seen = open(&disk, false).unwrap();
         let peer = MemberId(3);
         assert_eq!(seen.introduce(peer, LIFE).unwrap(), PeerDecision::AcceptNew);
-        let mut seen = PeersSeen::open(Arc::clone(&disk)).unwrap();
+        let mut seen = open(&disk, false).unwrap();
         let old = PeerLife {
             incarnation: 4,
             ..LIFE
@@ -317,14 +388,15 @@ mod tests {
             PeerDecision::Refuse(refusal)
         );
         seen.forget(&BTreeSet::from([peer])).unwrap();
-        let mut seen = PeersSeen::open(disk).unwrap();
+        let mut seen = open(&disk, true).unwrap();
         assert_eq!(seen.introduce(peer, old).unwrap(), PeerDecision::AcceptNew);
     }
 
     #[test]
     fn a_full_list_has_room_again_once_removed_members_are_forgotten() {
         let root = tempfile::tempdir().unwrap();
-        let mut seen = PeersSeen::open(Arc::new(RealDisk::new(root.path()))).unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(root.path()));
+        let mut seen = open(&disk, false).unwrap();
         let many = (1..=PEERS_MAX as u64).map(|peer| (MemberId(peer), LIFE));
         seen.seen.extend(many);
         assert!(seen.is_full());

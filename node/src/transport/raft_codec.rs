@@ -178,6 +178,16 @@ fn put_outcome(outcome: AppendOutcome, to: &mut Vec<u8>) {
             to.put_u64(refused.0);
             put_entry_id(hint, to);
         }
+        AppendOutcome::Repairing {
+            hint,
+            commit,
+            needs_snapshot,
+        } => {
+            to.put_u8(3);
+            put_entry_id(hint, to);
+            to.put_u64(commit.0);
+            to.put_u8(u8::from(needs_snapshot));
+        }
     }
 }
 
@@ -189,6 +199,11 @@ fn outcome(take: &mut Take<'_>) -> Result<AppendOutcome, DecodeError> {
         2 => Ok(AppendOutcome::Conflict {
             refused: LogIndex(take.u64("refused")?),
             hint: entry_id(take)?,
+        }),
+        3 => Ok(AppendOutcome::Repairing {
+            hint: entry_id(take)?,
+            commit: LogIndex(take.u64("commit")?),
+            needs_snapshot: take.bool("whether it needs a snapshot")?,
         }),
         other => Err(DecodeError::UnknownVariant {
             what: "append outcome",

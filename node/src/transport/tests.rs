@@ -71,6 +71,13 @@ fn every_raft_message() -> Vec<Message> {
             outcome: AppendOutcome::Matched { last: LogIndex(9) },
         },
         Message::AppendResponse { outcome: conflict },
+        Message::AppendResponse {
+            outcome: AppendOutcome::Repairing {
+                hint: id(1, 2),
+                commit: LogIndex(2),
+                needs_snapshot: true,
+            },
+        },
         Message::Heartbeat {
             commit: LogIndex(4),
             round: 11,

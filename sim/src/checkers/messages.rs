@@ -31,7 +31,7 @@ impl Checks {
                 })
             }
             Message::AppendResponse {
-                outcome: AppendOutcome::Conflict { .. },
+                outcome: AppendOutcome::Conflict { .. } | AppendOutcome::Repairing { .. },
             }
             | Message::VoteResponse { granted: false }
             | Message::HeartbeatResponse { .. }

@@ -2,8 +2,11 @@
 //!
 //! A write is pending until a sync; a crash keeps, loses or tears each pending sector on its own.
 
-use super::*;
-use std::sync::atomic::Ordering;
+use super::{Fault, Inode, SECTOR_BYTES, SeededRng, SimDisk, State, failed, sector_range};
+use quorate_node::env::File;
+use std::io::{self, ErrorKind};
+use std::sync::MutexGuard;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 impl Inode {
     pub(super) fn mark_dirty(&mut self, offset: usize, count: usize) {

@@ -112,6 +112,7 @@ impl Durable {
             entries: self.entries.clone(),
             commit: self.machine.applied,
             applied: self.machine.applied,
+            repair: None,
         }
     }
 

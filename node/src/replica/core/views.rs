@@ -54,6 +54,8 @@ impl Core {
                 Phase::Removed
             } else if self.stopping {
                 Phase::Stopping
+            } else if self.repair.is_some() {
+                Phase::Repairing
             } else {
                 Phase::Joined
             },

@@ -292,13 +292,22 @@ impl TestCluster {
 
     /// Waits until the condition holds.
     pub(super) fn wait_for(&self, what: &str, condition: impl Fn() -> bool) {
+        self.wait(what, PATIENCE, condition);
+    }
+
+    /// Waits for what moves many bytes, or takes several elections.
+    pub(super) fn wait_long_for(&self, what: &str, condition: impl Fn() -> bool) {
+        self.wait(what, 8 * PATIENCE, condition);
+    }
+
+    fn wait(&self, what: &str, patience: Duration, condition: impl Fn() -> bool) {
         let mut pace = self.runtime.block_on(async { tokio::time::interval(PACE) });
         let mut looks = 0;
         while !condition() {
             self.runtime.block_on(pace.tick());
             looks += 1;
             assert!(
-                PACE * looks < PATIENCE,
+                PACE * looks < patience,
                 "{what} did not happen; {:?}",
                 self.statuses()
             );
@@ -388,6 +397,72 @@ impl TestCluster {
         for put in puts {
             self.block_on(put).unwrap().unwrap();
         }
+    }
+
+    /// Writes more than one segment of the log, and more entries than are kept for followers.
+    pub(super) fn put_large(&self, slot: usize) {
+        for round in 0..3 {
+            let handle = self.handle(slot);
+            let puts: Vec<_> = (0..100)
+                .map(|number| {
+                    let handle = handle.clone();
+                    let put = Put {
+                        key: format!("large-{number}").into(),
+                        value: vec![round; 60 << 10].into(),
+                        ..Put::default()
+                    };
+                    self.runtime
+                        .spawn(async move { handle.propose(Op::Put(put)).await })
+                })
+                .collect();
+            for put in puts {
+                self.block_on(put).unwrap().unwrap();
+            }
+        }
+        self.put_many(slot, 700);
+    }
+
+    pub(super) fn dir(&self, slot: usize) -> PathBuf {
+        self.slots[slot].dir.clone()
+    }
+
+    /// Waits until a member takes part, whole, and knows a leader.
+    pub(super) fn await_whole(&self, slot: usize) {
+        self.wait_long_for(&format!("member {slot} to be whole"), || {
+            let status = self.handle(slot).status();
+            status.phase == Phase::Joined && status.leader != 0
+        });
+    }
+
+    /// Whether a write is acknowledged.
+    pub(super) fn try_put(&self, slot: usize, key: &str, value: &str) -> bool {
+        let put = Put {
+            key: key.to_owned().into(),
+            value: value.to_owned().into(),
+            ..Put::default()
+        };
+        let outcome = self.block_on(self.handle(slot).propose(Op::Put(put)));
+        outcome.is_ok_and(|applied| applied.result.is_ok())
+    }
+
+    /// Whether a member has everything that was acknowledged before.
+    pub(super) fn is_up_to_date(&self, slot: usize) -> bool {
+        self.block_on(self.handle(slot).read_barrier()).is_ok()
+    }
+
+    /// What a member holds.
+    pub(super) fn get_serializable(&self, slot: usize, key: &str) -> Option<String> {
+        let range = RangeRequest::new(Interval::Key(key.to_owned().into()));
+        let found = self.handle(slot).reader().unwrap().range(&range).unwrap();
+        let value = found.kvs.first().map(|kv| kv.value.to_vec());
+        value.map(|value| String::from_utf8(value).unwrap())
+    }
+
+    /// Hash of all keys and revisions, behind everything acknowledged.
+    pub(super) fn hash(&self, slot: usize) -> u32 {
+        self.wait_long_for("a read", || self.is_up_to_date(slot));
+        let reader = self.handle(slot).reader().unwrap();
+        reader.hash_kv(kv::Revision(0)).unwrap().hash
     }
 
     /// Writes one key after the other through a member until told to stop, or the member is gone.

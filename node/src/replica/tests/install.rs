@@ -11,7 +11,8 @@ use crate::replica::disk::DiskThread;
 use crate::replica::genesis::{self, HISTORY_DIR, NewMember, WAL_DIR};
 use crate::replica::handle::Shared;
 use crate::replica::inbox::Inbox;
-use crate::replica::lifecycle::{follow_snapshot, restored};
+use crate::replica::lifecycle::follow_snapshot;
+use crate::replica::repair::restored;
 use crate::replica::shell::{Ended, History, Shell};
 use crate::replica::sink::PeerSink;
 use crate::replica::snapshots::ReceivedSnapshot;
@@ -143,7 +144,7 @@ fn open(disk: &TestDisk, new: &NewMember, incarnation: u64) -> (Wal, Core) {
     if let Some(installed) = &opened.installed {
         follow_snapshot(&mut wal, &mut recovered, installed).unwrap();
     }
-    let restored = restored(recovered, store.applied().index);
+    let restored = restored(recovered, store.applied(), false);
     let raft = Node::new(raft_config(new.member_id), restored).unwrap();
     (wal, Core::new(core_config(new), raft, store))
 }
@@ -162,7 +163,7 @@ fn shell(disk: &TestDisk, new: &NewMember) -> Shell {
         request_bytes_max: 1 << 20,
         clock: clock.clone(),
     });
-    let seen = PeersSeen::open(disk.door()).unwrap();
+    let seen = PeersSeen::open(disk.door(), [1; 16], false).unwrap();
     let sink = PeerSink::new(Arc::clone(&shared), Arc::clone(&metrics), seen, disk.door());
     let transport = Transport::start(Vec::new(), Arc::new(sink)).unwrap();
     let (inbox, counted) = (shared.inbox.clone(), Arc::clone(&metrics));
@@ -181,6 +182,7 @@ fn shell(disk: &TestDisk, new: &NewMember) -> Shell {
             life,
             peer_urls: Vec::new(),
         },
+        log_found: LogIndex(0),
     };
     Shell::new(core, thread, transport, shared, metrics, history)
 }

@@ -5,6 +5,7 @@ mod core;
 mod gate;
 mod install;
 mod lone;
+mod repair;
 
 use super::*;
 use crate::kv::{Interval, Op, Put, RangeRequest, Response};

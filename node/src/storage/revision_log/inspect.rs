@@ -4,7 +4,7 @@
 
 use super::error::Error;
 use super::manifest::{Listed, Manifest};
-use super::record::{AppliedMark, Recovered};
+use super::record::{AppliedMark, Location, MetaKind, Recovered};
 use super::seal::{self, Opened};
 use super::{recover, segment, watermark};
 use crate::env::{Disk, OpenMode};
@@ -84,6 +84,57 @@ pub fn inspect(disk: &dyn Disk, dir: &str, verify: bool) -> Result<Vec<SegmentIn
         }
     }
     Ok(infos)
+}
+
+/// The newest opaque row of a log that is not open, and the mark behind which it stands, without
+/// changing anything; `None` when there is no such row. Only whole batches count.
+///
+/// # Errors
+/// [`Error::Read`], [`Error::Corrupt`] and [`Error::Version`], as for [`super::RevisionLog::open`].
+pub fn peek_row(
+    disk: &dyn Disk,
+    dir: &str,
+    kind: MetaKind,
+    row: &[u8],
+) -> Result<Option<(AppliedMark, Vec<u8>)>, Error> {
+    let Some(manifest) = Manifest::read(disk, dir)? else {
+        return Ok(None);
+    };
+    let mut found = None;
+    let mut mark = manifest.installed.as_ref().map(|i| i.mark);
+    for listed in &manifest.segments {
+        let path = segment::path(dir, listed.id);
+        let file = recover::open_listed(disk, &path, listed, OpenMode::ReadOnly)?;
+        let opened = Opened {
+            file: file.as_ref(),
+            path: &path,
+            id: listed.id,
+            nonce: listed.nonce,
+        };
+        let mut visit = |record: Recovered<'_>, _: Location| match record {
+            Recovered::Meta {
+                kind: of,
+                key,
+                bytes,
+            } if of == kind && key == row => {
+                found = Some(bytes.to_vec());
+            }
+            Recovered::Meta { .. }
+            | Recovered::Put { .. }
+            | Recovered::Delete { .. }
+            | Recovered::Compaction { .. } => {}
+        };
+        let bytes = file.len().map_err(Error::read(&path))?;
+        if let Some(trailer) = segment::read_trailer(file.as_ref(), &path, listed.nonce, bytes)? {
+            seal::visit_index(&opened, &trailer, &mut visit)?;
+            mark = trailer.last_mark.or(mark);
+        } else {
+            let tail = recover::examine_tail(&opened, bytes, 0)?;
+            recover::visit_tail(&opened, tail.end, &mut visit)?;
+            mark = tail.mark.or(mark);
+        }
+    }
+    Ok(found.map(|bytes| (mark.unwrap_or_default(), bytes)))
 }
 
 /// What is known of a segment before it is looked at.

@@ -47,7 +47,7 @@ pub(crate) mod tests;
 
 pub use compact::{Compacted, Compactor, KeyIndex, Moved};
 pub use error::Error;
-pub use inspect::{SegmentInfo, SegmentState, inspect};
+pub use inspect::{SegmentInfo, SegmentState, inspect, peek_row};
 pub use read::{LogReader, Pin};
 pub use receive::{Received, SnapshotReceiver};
 pub use record::{AppliedMark, Location, MetaKind, Record, Recovered, Revision, Stored};

@@ -200,7 +200,11 @@ impl Folder {
                 self.entry(entry);
             }
             Item::Cut(from) => self.cut(*from),
-            Item::Mark { commit } => self.log.commit = self.log.commit.max(*commit),
+            // Behind damage it speaks of entries that may be lost, with others in their places.
+            Item::Mark { commit } if !self.behind_damage => {
+                self.log.commit = self.log.commit.max(*commit);
+            }
+            Item::Mark { commit: _ } => {}
             Item::Repaired if !self.behind_damage => {
                 self.log.damaged.clear();
                 self.log.salvaged.clear();

@@ -21,13 +21,13 @@ mod watermark;
 mod write;
 
 pub use fold::DamagedRange;
-pub use open::Recovered;
+pub use open::{Examined, Recovered};
 pub use record::{PAYLOAD_BYTES_MAX, Position};
 
 pub(crate) use open::{Found, load};
 
 use super::codec::{self, LEAVE_CONTEXT_BYTES_MAX, MEMBERSHIP_IDS_MAX};
-use super::error::{Error, IoContext};
+use super::error::Error;
 use super::slots::Slots;
 use crate::env::{Disk, File};
 use files::Files;
@@ -143,7 +143,16 @@ impl Wal {
         dir: &str,
         options: WalOptions,
     ) -> Result<(Self, Recovered), Error> {
-        open::open(disk, dir, options)
+        Self::examine(disk, dir, options)?.go_on()
+    }
+
+    /// Reads and judges the log in `dir` and changes nothing, so that the verdict may be refused;
+    /// [`Examined::go_on`] opens it. What an earlier process left in the page cache is synced.
+    ///
+    /// # Errors
+    /// As [`Wal::open`], except for want of space.
+    pub fn examine(disk: Arc<dyn Disk>, dir: &str, options: WalOptions) -> Result<Examined, Error> {
+        open::examine(disk, dir, options)
     }
 
     /// Writes a batch behind the log: hard state first (two slots, each synced; only the newest of

@@ -11,9 +11,9 @@ use super::survey::{Survey, survey};
 use super::watermark::{self, WatermarkCopy};
 use super::{Files, Wal, WalOptions, files, scan, seed_for, segment_for};
 use crate::env::{Disk, File, OpenMode, read_full};
-use crate::storage::error::{Error, IoContext};
+use crate::storage::error::{Error, IoContext, misplaced};
 use crate::storage::recovery::{
-    SlotsEvidence, SlotsFound, SlotsRow, SlotsVerdict, Verdict, judge_slots,
+    Flaw, SlotsEvidence, SlotsFound, SlotsRow, SlotsVerdict, Verdict, judge_slots,
 };
 use crate::storage::slots::{self, SLOTS_FILE, SlotPair, Slots};
 use quorate_raft::{Entry, HardState, LogIndex, SnapshotMeta};
@@ -115,7 +115,7 @@ pub(crate) fn load(
     let foreign = scans.iter().find(|scan| scan.is_foreign);
     let foreign = foreign.map(|scan| format!("{dir}/{}", segment::file_name(scan.id)));
     let log_exists = !scans.is_empty();
-    let copy = watermark::read(disk, dir, &log_id);
+    let copy = watermark::read(disk, dir, &log_id)?;
     // A member that ever stood in a term, or voted, had a log.
     let promised = hard_state.is_some_and(|slot| slot.hard_state != HardState::default());
     let log_expected = slots.is_some() && (was_member || promised);
@@ -185,12 +185,22 @@ fn read_segment(
     Ok(())
 }
 
-/// See [`Wal::open`].
-pub(super) fn open(
+/// A log that was read and judged. Nothing was changed: what the verdict means for the member may
+/// be decided before anything is ([`Examined::go_on`]).
+pub struct Examined {
+    disk: Arc<dyn Disk>,
+    dir: String,
+    options: WalOptions,
+    found: Found,
+    recovered: Recovered,
+}
+
+/// See [`Wal::examine`].
+pub(super) fn examine(
     disk: Arc<dyn Disk>,
     dir: &str,
     options: WalOptions,
-) -> Result<(Wal, Recovered), Error> {
+) -> Result<Examined, Error> {
     assert!(
         options.segment_bytes >= super::SEGMENT_BYTES_MIN,
         "segments hold at least one block"
@@ -204,27 +214,15 @@ pub(super) fn open(
         options.was_member,
         planted,
         mode,
-    )?;
+    )
+    .map_err(misplaced)?;
     refuse(&*disk, dir, &options, &found)?;
-    if !found.dir_exists {
-        disk.create_dir(dir)
-            .context("create", || disk.display(dir))?;
-        let parent = dir.rsplit_once('/').map_or("", |(parent, _)| parent);
-        disk.sync_dir(parent)
-            .context("sync", || disk.display(parent))?;
-    }
-    let slots = match found.slots.take() {
-        None => Slots::create(&*disk, dir, options.log_id)?,
-        Some((file, pair)) => {
-            let path = disk.display(&format!("{dir}/{SLOTS_FILE}"));
-            Slots::adopt(file, path, options.log_id, pair)?
-        }
-    };
-    let copy = WatermarkCopy::open(&*disk, dir, options.log_id)?;
-    // Names that an earlier process left in the cache are relied on from here.
-    disk.sync_dir(dir).context("sync", || disk.display(dir))?;
+    let newest = found
+        .slots
+        .as_ref()
+        .and_then(|(_, pair)| slots::newest(*pair));
     let recovered = Recovered {
-        hard_state: slots.hard_state(),
+        hard_state: newest.map(|slot| slot.hard_state).unwrap_or_default(),
         base: found
             .folded
             .base
@@ -236,8 +234,72 @@ pub(super) fn open(
         damaged: std::mem::take(&mut found.folded.damaged),
         salvaged: std::mem::take(&mut found.folded.salvaged),
     };
-    let wal = continue_log(&disk, dir, options, &found, &recovered, slots, copy)?;
-    Ok((wal, recovered))
+    Ok(Examined {
+        disk,
+        dir: dir.to_owned(),
+        options,
+        found,
+        recovered,
+    })
+}
+
+impl Examined {
+    /// What was found. Durable only after [`Examined::go_on`].
+    #[must_use]
+    pub const fn recovered(&self) -> &Recovered {
+        &self.recovered
+    }
+
+    /// Which files are damaged, where, and how, for people.
+    #[must_use]
+    pub fn damage(&self) -> Vec<String> {
+        let judged = self.found.survey.segments.iter();
+        let corrupt = judged.filter(|judged| judged.verdict() == Verdict::Corrupt);
+        let told = corrupt.map(|judged| {
+            let file = segment::file_name(judged.scan.id);
+            let path = self.disk.display(&format!("{}/{file}", self.dir));
+            let label = judged.row.map_or("damaged", |row| row.label);
+            match judged.scan.flaw {
+                Some(Flaw::Missing) => format!("{path} is missing"),
+                Some(_) | None => format!("{path}, byte {}: {label}", judged.scan.end),
+            }
+        });
+        told.collect()
+    }
+
+    /// Acts on the verdict: creates what is new, cuts a torn end, goes on behind damage. Everything
+    /// recovered is durable then.
+    ///
+    /// # Errors
+    /// Fatal errors of the device. [`Error::NoSpace`] when the first segment finds no room.
+    pub fn go_on(self) -> Result<(Wal, Recovered), Error> {
+        let Self {
+            disk,
+            dir,
+            options,
+            mut found,
+            recovered,
+        } = self;
+        if !found.dir_exists {
+            disk.create_dir(&dir)
+                .context("create", || disk.display(&dir))?;
+            let parent = dir.rsplit_once('/').map_or("", |(parent, _)| parent);
+            disk.sync_dir(parent)
+                .context("sync", || disk.display(parent))?;
+        }
+        let slots = match found.slots.take() {
+            None => Slots::create(&*disk, &dir, options.log_id)?,
+            Some((file, pair)) => {
+                let path = disk.display(&format!("{dir}/{SLOTS_FILE}"));
+                Slots::adopt(file, path, options.log_id, pair)?
+            }
+        };
+        let copy = WatermarkCopy::open(&*disk, &dir, options.log_id)?;
+        // Names that an earlier process left in the cache are relied on from here.
+        disk.sync_dir(&dir).context("sync", || disk.display(&dir))?;
+        let wal = continue_log(&disk, &dir, options, &found, &recovered, slots, copy)?;
+        Ok((wal, recovered))
+    }
 }
 
 fn refuse(disk: &dyn Disk, dir: &str, options: &WalOptions, found: &Found) -> Result<(), Error> {

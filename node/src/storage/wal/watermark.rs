@@ -7,6 +7,7 @@ use super::record::Position;
 use crate::env::{Disk, File, OpenMode, read_full};
 use crate::storage::codec::Cursor;
 use crate::storage::error::{Error, IoContext};
+use std::io::ErrorKind;
 
 /// Name of the file inside the log's directory.
 pub(crate) const WATERMARK_FILE: &str = "watermark";
@@ -56,16 +57,31 @@ impl WatermarkCopy {
 }
 
 /// The highest claim in the file; `None` without a good one, which proves nothing.
-pub(crate) fn read(disk: &dyn Disk, dir: &str, log_id: &[u8; 16]) -> Option<Position> {
-    let file = disk
-        .open(&format!("{dir}/{WATERMARK_FILE}"), OpenMode::ReadOnly)
-        .ok()?;
-    let claims = (0..2).filter_map(|turn| {
+///
+/// # Errors
+/// [`Error::Io`] for a directory in its place: the file could not be written later.
+pub(crate) fn read(
+    disk: &dyn Disk,
+    dir: &str,
+    log_id: &[u8; 16],
+) -> Result<Option<Position>, Error> {
+    let path = format!("{dir}/{WATERMARK_FILE}");
+    let Ok(file) = disk.open(&path, OpenMode::ReadOnly) else {
+        return Ok(None);
+    };
+    let mut claim = None;
+    for turn in 0..2 {
         let mut bytes = [0; RECORD_BYTES];
-        read_full(&*file, &mut bytes, turn * STRIDE).ok()?;
-        decode(&bytes, log_id)
-    });
-    claims.max()
+        match read_full(&*file, &mut bytes, turn * STRIDE) {
+            Ok(_) => claim = claim.max(decode(&bytes, log_id)),
+            Err(error) if error.kind() == ErrorKind::IsADirectory => {
+                return Err(Error::io("read", disk.display(&path), error));
+            }
+            // What cannot be read claims nothing.
+            Err(_) => {}
+        }
+    }
+    Ok(claim)
 }
 
 fn decode(bytes: &[u8; RECORD_BYTES], log_id: &[u8; 16]) -> Option<Position> {

@@ -4,7 +4,16 @@
 //! Everything here may leave the log half-way when the device fails; [`Wal::guarded`] then ends it
 //! for good. Must not know: who waits for what.
 
-use super::*;
+use super::Position;
+use super::files;
+use super::record::{self, Kind, record_bytes};
+use super::segment::{self, BLOCK_BYTES, Start};
+use super::{
+    SEAL_BYTES, SegmentState, Stamp, Wal, at, checked_payload_bytes, seed_for, segment_for,
+};
+use crate::storage::codec;
+use crate::storage::error::{Error, IoContext};
+use quorate_raft::{Entry, EntryId, LogIndex, Payload, Persist, SnapshotMeta};
 
 impl Wal {
     /// Makes sure that a batch fits: checks its sizes, and allocates what it needs beyond the

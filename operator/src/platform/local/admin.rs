@@ -363,7 +363,7 @@ fn state(answer: &pb::IdentityResponse) -> Result<NodeState, Status> {
                 member,
             }
         }
-        pb::State::Repairing => refusing(Refusing::Corrupt),
+        pb::State::Repairing => refusing(Refusing::Busy),
         pb::State::Refusing => refusing(Refusing::RolledBack),
         pb::State::Unspecified => return Err(Status::internal("it is in a state unknown here")),
     })

@@ -39,6 +39,8 @@ struct State {
     /// Changes beyond this number fail.
     changes_max: Option<u64>,
     free_bytes: Option<u64>,
+    /// Whether no file can grow any more.
+    full: bool,
 }
 
 /// The disk. Clones are the same disk.
@@ -85,6 +87,18 @@ impl TestDisk {
 
     pub fn set_free_bytes(&self, free: u64) {
         self.state.lock().free_bytes = Some(free);
+    }
+
+    /// From now on no file can grow, or can again.
+    pub fn set_full(&self, full: bool) {
+        self.state.lock().full = full;
+    }
+
+    /// Removes a file, durably, behind everybody's back.
+    pub fn remove_file(&self, path: &str) {
+        let mut state = self.state.lock();
+        state.names.remove(path);
+        state.durable_names.remove(path);
     }
 
     /// Power goes and comes back.
@@ -327,6 +341,12 @@ impl File for TestFile {
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        let end = offset as usize + buf.len();
+        let state = self.disk.state.lock();
+        if state.full && state.inodes[self.inode].data.len() < end {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        drop(state);
         self.change(|inode, cut| {
             let buf = if cut { &buf[..buf.len() / 2] } else { buf };
             let end = offset as usize + buf.len();
@@ -346,6 +366,9 @@ impl File for TestFile {
     }
 
     fn allocate_zeroed(&self, len: u64) -> io::Result<()> {
+        if self.disk.state.lock().full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.change(|inode, _| inode.data.resize(inode.data.len().max(len as usize), 0))
     }
 
