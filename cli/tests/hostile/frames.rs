@@ -99,7 +99,7 @@ fn strange_bytes_on_the_peer_port_close_their_connection_and_say_why() {
         (
             "TLS",
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00".to_vec(),
-            "closed by the peer within",
+            "is this a Quorate peer?",
         ),
         ("all ones", vec![0xff; 64], "is this a Quorate peer?"),
         (
@@ -108,8 +108,13 @@ fn strange_bytes_on_the_peer_port_close_their_connection_and_say_why() {
             "is this a Quorate peer?",
         ),
         (
-            "a length that nothing follows",
+            "a length of a frame, before it is said who sends it",
             [&len_bytes(FRAME_BYTES_MAX)[..], &[0; 60]].concat(),
+            "is this a Quorate peer?",
+        ),
+        (
+            "a length that nothing follows",
+            [&len_bytes(100)[..], &[0; 60]].concat(),
             "closed by the peer within a frame",
         ),
         (

@@ -28,10 +28,13 @@ pub enum FrameError {
     #[error("{0}")]
     Io(io::Error),
     /// The length is zero or beyond the bound.
-    #[error(
-        "a frame claims {0} bytes; 1 to {FRAME_BYTES_MAX} are allowed: is this a Quorate peer?"
-    )]
-    Length(u64),
+    #[error("a frame claims {claimed} bytes; 1 to {max} are allowed: is this a Quorate peer?")]
+    Length {
+        /// What the header says.
+        claimed: usize,
+        /// The bound in force: lower until the other side has said who it is.
+        max: usize,
+    },
     /// The checksum does not match.
     #[error("a frame is damaged: checksum {found:08x}, expected {expected:08x}")]
     Checksum {
@@ -132,7 +135,10 @@ impl<R: Read> FrameReader<R> {
         let len_bytes = [l0, l1, l2, l3];
         let len = u32::from_le_bytes(len_bytes) as usize;
         if len == 0 || len > self.frame_bytes_max {
-            return Err(FrameError::Length(len as u64));
+            return Err(FrameError::Length {
+                claimed: len,
+                max: self.frame_bytes_max,
+            });
         }
         let Some(frame) = rest.get(..len) else {
             return Ok(None);
@@ -206,7 +212,7 @@ mod tests {
             bytes.extend_from_slice(&[0; 12]);
             let mut reader = FrameReader::new(bytes.as_slice());
             assert!(
-                matches!(reader.next_frame(), Err(FrameError::Length(_))),
+                matches!(reader.next_frame(), Err(FrameError::Length { .. })),
                 "length {len}"
             );
             assert_eq!(reader.buffer.len(), READ_BYTES);
