@@ -38,10 +38,14 @@ impl Leader {
         let sent = replicate(common, to, peer, out);
         if !sent && peer.flow == Flow::Replicate && peer.awaits_answers() {
             // What came before the lost appends may be trimmed: ask about the oldest we know then.
-            let index = peer.next.previous().max(common.log.base().index);
+            let mut index = peer.next.previous();
+            // Planted bug 101: what is trimmed is not asked about.
+            if !common.planted(101) {
+                index = index.max(common.log.base().index);
+            }
             if let Some(term) = common.log.term_at(index) {
                 send_append(common, to, peer, EntryId { term, index }, 0, out);
-            } else {
+            } else if !common.planted(101) {
                 // What was in flight was lost, and is trimmed by now: no append can ask for it.
                 ask_for_snapshot(common, to, peer, LogIndex(0), out);
             }

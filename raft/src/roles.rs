@@ -80,9 +80,12 @@ impl Node {
                 },
             },
             // Round 0 answers no round. Rounds are counted anew in each term: should the sender
-            // lead
-            // ours by the time this arrives, the number would confirm reads it has yet to take
-            // (E2).
+            // lead ours by the time this arrives, the number would confirm reads it has yet to
+            // take (E2).
+            // Planted bug 102: the answer names a round, which may be another one in our term.
+            Message::Heartbeat { round, .. } if common.planted(102) => {
+                Message::HeartbeatResponse { round: *round }
+            }
             Message::Heartbeat { .. } => Message::HeartbeatResponse { round: 0 },
             Message::ReadIndex { read } => Message::ReadIndexResponse {
                 read: *read,

@@ -123,9 +123,9 @@ fn records(bytes: &[u8], reader: &mut HeaderReader, scan: &mut Scan, planted: u3
         let offset = scan.end as usize;
         let rest = &bytes[offset.min(bytes.len())..];
         let Some(header) = reader.read(rest, scan.end) else {
-            // Planted bug 64: a header whose checksum field is zero passes for an empty record.
-            if planted == 64 && rest.len() >= HEADER_BYTES && rest[..4] == [0; 4] {
-                scan.end += HEADER_BYTES as u32;
+            // Planted bug 64: zeros pass for empty records, so that a hole is stepped over.
+            if planted == 64 && rest.starts_with(&[0; record::ALIGN]) && !is_zero(rest) {
+                scan.end += record::ALIGN as u32;
                 continue;
             }
             let zeros = is_zero(rest);

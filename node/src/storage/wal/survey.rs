@@ -74,8 +74,9 @@ pub(crate) fn survey(
         fill_holes(&mut scans, oldest.max(1).min(last), last);
     }
     survey.next_id = last + 1;
-    if planted == 67 {
-        forget_behind_first_flaw(&mut scans);
+    let mut watermark = survey.watermark;
+    if planted == 67 && end_at_first_bad_record(&mut scans) {
+        watermark = Position::default();
     }
     mark_gaps(&mut scans, planted);
     let count = scans.len();
@@ -85,7 +86,7 @@ pub(crate) fn survey(
         } else {
             Place::Earlier
         };
-        let row = row_of(&scan, place, survey.watermark, planted);
+        let row = row_of(&scan, place, watermark, planted);
         survey.segments.push(Judged { scan, place, row });
     }
     survey
@@ -159,14 +160,16 @@ fn mark_gaps(scans: &mut [Scan], planted: u32) {
     }
 }
 
-/// Planted bug 67: whatever is bad in an earlier segment passes for a torn end.
-fn forget_behind_first_flaw(scans: &mut Vec<Scan>) {
-    if let Some(number) = scans
+/// Planted bug 67: a bad record in an earlier segment passes for a torn end: the log ends there.
+fn end_at_first_bad_record(scans: &mut Vec<Scan>) -> bool {
+    let earlier = scans.len().saturating_sub(1);
+    let bad = scans[..earlier]
         .iter()
-        .position(|scan| scan.flaw.is_some() && scan.end > 0)
-    {
+        .position(|scan| scan.header.is_some() && scan.flaw.is_some());
+    if let Some(number) = bad {
         scans.truncate(number + 1);
     }
+    bad.is_some()
 }
 
 fn row_of(scan: &Scan, place: Place, watermark: Position, planted: u32) -> Option<&'static Row> {
@@ -177,8 +180,8 @@ fn row_of(scan: &Scan, place: Place, watermark: Position, planted: u32) -> Optio
         later_record: !scan.later.is_empty(),
         was_synced: scan.end_position() < watermark,
     };
-    // Planted bugs 63 and 67: a bad checksum always passes for a torn end.
-    if matches!(planted, 63 | 67) && place == Place::Last {
+    // Planted bug 63: a bad checksum always passes for a torn end.
+    if planted == 63 && place == Place::Last {
         evidence.was_synced = false;
     }
     // Planted bug 69: a later record alone passes for proof that this one had been synced.
