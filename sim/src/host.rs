@@ -21,7 +21,7 @@ pub struct Host {
     /// How often it has been started; events of an earlier life are void.
     pub life: u64,
     /// The running process, if any.
-    pub running: Option<Running>,
+    pub running: Option<Box<Running>>,
     /// Damage was found on its disk: it must not vote, and stays down here.
     pub damaged: bool,
 }
@@ -74,7 +74,7 @@ pub fn config(id: MemberId, options: &Options) -> Config {
         append_bytes_max: if options.window < 8 { 64 } else { 64 * 1024 },
         inflight_appends_max: usize::try_from(options.window).expect("a small window"),
         inflight_bytes_max: 1 << 20,
-        uncommitted_bytes_max: 4096,
+        uncommitted_bytes_max: 4096.max(8 * usize::try_from(options.command_bytes).expect("small")),
         pending_reads_max: 64,
         promote_lag_max: 5,
         #[cfg(planted)]
@@ -103,7 +103,7 @@ impl Host {
         let durable = self.store.durable();
         let node = Node::new(config(self.id, options), durable.restored())?;
         self.life += 1;
-        self.running = Some(Running {
+        self.running = Some(Box::new(Running {
             commit: node.commit(),
             node,
             out: Output::default(),
@@ -115,7 +115,7 @@ impl Host {
             reads: BTreeMap::new(),
             confirmed: Vec::new(),
             proposed: BTreeSet::new(),
-        });
+        }));
         Ok(())
     }
 }

@@ -58,7 +58,7 @@ pub fn fingerprint(entry: &Entry) -> u64 {
     let start = mix(mix(1, entry.id.term.0), entry.id.index.0);
     match &entry.payload {
         Payload::Empty => mix(start, 2),
-        Payload::Command(bytes) => mix(mix(start, 3), request_of(bytes)),
+        Payload::Command(bytes) => mix(mix(start, 3), u64::from(crc32c::crc32c(bytes))),
         Payload::Membership {
             membership,
             context,

@@ -42,22 +42,31 @@ impl Net {
         copies
     }
 
-    /// Cuts links in one of several shapes; what it did, for the trace.
-    pub fn partition(&mut self, members: &[MemberId], tape: &mut Tape) -> &'static str {
+    /// Cuts links in one of several shapes, around `aim` where one member stands out; what it did,
+    /// for the trace. Links that were cut before work again.
+    pub fn partition(
+        &mut self,
+        members: &[MemberId],
+        aim: MemberId,
+        tape: &mut Tape,
+    ) -> &'static str {
         self.cut.clear();
         if members.len() < 2 {
             return "nothing to cut";
         }
-        match tape.below(4) {
-            0 => {
-                let alone = members[tape.below(members.len() as u64) as usize];
-                for other in members.iter().filter(|other| **other != alone) {
-                    self.cut.insert((alone, *other));
-                    self.cut.insert((*other, alone));
-                }
+        let others = members.iter().copied().filter(|other| *other != aim);
+        match tape.below(8) {
+            0..3 => {
+                self.cut_between(members, |member| member == aim);
                 "one member is cut off"
             }
-            1 => {
+            3 => {
+                let others: Vec<MemberId> = others.collect();
+                let companion = tape.pick(&others).copied();
+                self.cut_between(members, |member| member == aim || Some(member) == companion);
+                "two members are cut off"
+            }
+            4 => {
                 let side: BTreeSet<MemberId> = members
                     .iter()
                     .copied()
@@ -66,13 +75,13 @@ impl Net {
                 self.cut_between(members, |member| side.contains(&member));
                 "two sides"
             }
-            2 => {
-                // One-way: somebody hears nothing but is heard.
-                let deaf = members[tape.below(members.len() as u64) as usize];
-                for other in members.iter().filter(|other| **other != deaf) {
-                    self.cut.insert((*other, deaf));
-                }
+            5 => {
+                self.cut.extend(others.map(|other| (other, aim)));
                 "one member hears nothing"
+            }
+            6 => {
+                self.cut.extend(others.map(|other| (aim, other)));
+                "one member is not heard"
             }
             _ => {
                 for from in members {

@@ -17,7 +17,7 @@ pub(crate) struct Transfer {
     machine: Machine,
 }
 
-impl World {
+impl World<'_> {
     /// Takes a snapshot when enough has been applied since the last.
     pub(crate) fn maybe_snapshot(&mut self, member: MemberId) -> Result<(), Violation> {
         let every = self.options.snapshot_every;

@@ -2,6 +2,8 @@
 //!
 //! A sequence of its own (SplitMix64), so that no library update changes what a seed means.
 
+use quorate_node::env::Rng;
+
 /// Seeded choices.
 #[derive(Clone, Debug)]
 pub struct Tape {
@@ -16,27 +18,14 @@ impl Tape {
         let mut tape = Self {
             state: seed ^ 0x9e37_79b9_7f4a_7c15,
         };
-        tape.next();
+        tape.next_u64();
         tape
-    }
-
-    /// The next 64 bits.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "an endless sequence, not an iterator"
-    )]
-    pub fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
     }
 
     /// A number below `limit`, which must not be 0.
     pub fn below(&mut self, limit: u64) -> u64 {
         assert!(limit > 0, "a choice among nothing");
-        self.next() % limit
+        self.next_u64() % limit
     }
 
     /// A number from `low` to `high`, both included.
@@ -59,14 +48,25 @@ impl Tape {
     }
 }
 
+impl Rng for Tape {
+    fn next_u64(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Tape;
+    use quorate_node::env::Rng;
 
     #[test]
     fn a_seed_means_the_same_for_ever() {
         let mut tape = Tape::new(1);
-        assert_eq!(tape.next(), 0x382f_f84c_b272_81e9);
-        assert_ne!(Tape::new(2).next(), Tape::new(1).next());
+        assert_eq!(tape.next_u64(), 0x382f_f84c_b272_81e9);
+        assert_ne!(Tape::new(2).next_u64(), Tape::new(1).next_u64());
     }
 }

@@ -11,7 +11,8 @@ use quorate_raft::{
     Config, Entry, EntryId, Envelope, HardState, LogIndex, MemberId, Membership, Node, Output,
     Payload, Persist, PersistId, Repair, Restored, RoleKind, Term,
 };
-use quorate_sim::disk::{SeededRng, SimDisk};
+use quorate_sim::disk::SimDisk;
+use quorate_sim::tape::Tape;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -241,7 +242,7 @@ impl Cluster {
 }
 
 /// Inverts some bits in what the log of a member holds.
-fn rot(disk: &SimDisk, rng: &mut SeededRng) {
+fn rot(disk: &SimDisk, rng: &mut Tape) {
     let segments: Vec<String> = Disk::list(disk, DIR)
         .unwrap()
         .into_iter()
@@ -259,7 +260,7 @@ fn rot(disk: &SimDisk, rng: &mut SeededRng) {
 /// One history; answers whether the log was found damaged.
 fn history(seed: u64) -> bool {
     let (one, two, three) = (MemberId(1), MemberId(2), MemberId(3));
-    let mut rng = SeededRng::new(seed);
+    let mut rng = Tape::new(seed);
     let mut cluster = Cluster::new(seed);
     cluster.with(one, |node, out| node.campaign(out));
     cluster.settle();

@@ -160,7 +160,7 @@ fn f10_f11_damage_in_a_long_log_is_noticed_and_never_served() {
     }
 }
 
-fn damage_one_sector(disk: &SimDisk, draw: &mut quorate_sim::disk::SeededRng) {
+fn damage_one_sector(disk: &SimDisk, draw: &mut quorate_sim::tape::Tape) {
     let names = disk.list(DIR).unwrap();
     let path = format!("{DIR}/{}", names[draw.below(names.len() as u64) as usize]);
     let length = disk.durable(&path).unwrap().len() as u64;

@@ -6,7 +6,8 @@ use quorate_raft::{
     Entry, EntryId, HardState, LogIndex, MemberId, Membership, Payload, Persist, PersistId,
     SnapshotMeta, Term,
 };
-use quorate_sim::disk::{SeededRng, SimDisk};
+use quorate_sim::disk::SimDisk;
+use quorate_sim::tape::Tape;
 use std::sync::Arc;
 
 pub const LOG_ID: [u8; 16] = *b"the same old log";
@@ -157,12 +158,7 @@ pub fn command(term: Term, index: LogIndex, bytes: usize) -> Entry {
 }
 
 /// Does `steps` random things to a log, as drawn from `rng`; stops at the first error.
-pub fn work(
-    wal: &mut Wal,
-    model: &mut Model,
-    rng: &mut SeededRng,
-    steps: usize,
-) -> Result<(), Error> {
+pub fn work(wal: &mut Wal, model: &mut Model, rng: &mut Tape, steps: usize) -> Result<(), Error> {
     for _ in 0..steps {
         match rng.below(12) {
             0..5 => append(wal, model, rng)?,
@@ -181,7 +177,7 @@ pub fn work(
     Ok(())
 }
 
-fn append(wal: &mut Wal, model: &mut Model, rng: &mut SeededRng) -> Result<(), Error> {
+fn append(wal: &mut Wal, model: &mut Model, rng: &mut Tape) -> Result<(), Error> {
     let mut batch = Vec::new();
     for _ in 0..=rng.below(2) {
         let last = model.now().last().index;
@@ -206,7 +202,7 @@ fn append(wal: &mut Wal, model: &mut Model, rng: &mut SeededRng) -> Result<(), E
         };
         let from = last.0 + 1 - back;
         let count = rng.below(5) + 1;
-        let bytes = |rng: &mut SeededRng| match rng.below(8) {
+        let bytes = |rng: &mut Tape| match rng.below(8) {
             0 => 5000 + rng.below(9000),
             _ => rng.below(90),
         };
@@ -229,7 +225,7 @@ fn append(wal: &mut Wal, model: &mut Model, rng: &mut SeededRng) -> Result<(), E
     Ok(())
 }
 
-fn install(wal: &mut Wal, model: &mut Model, rng: &mut SeededRng) -> Result<(), Error> {
+fn install(wal: &mut Wal, model: &mut Model, rng: &mut Tape) -> Result<(), Error> {
     if rng.below(4) > 0 {
         return Ok(());
     }
@@ -255,8 +251,8 @@ fn install(wal: &mut Wal, model: &mut Model, rng: &mut SeededRng) -> Result<(), 
 }
 
 /// A generator whose stream depends on both numbers.
-pub fn rng(seed: u64, stream: u64) -> SeededRng {
-    let mut rng = SeededRng::new(seed ^ stream.wrapping_mul(0x1234_5678_9abc_def1));
+pub fn rng(seed: u64, stream: u64) -> Tape {
+    let mut rng = Tape::new(seed ^ stream.wrapping_mul(0x1234_5678_9abc_def1));
     rng.next_u64();
     rng
 }

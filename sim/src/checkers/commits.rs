@@ -18,23 +18,19 @@ impl Checks {
         ensure(before <= now, "commit-monotone", || {
             format!("{id} went back from commit {before} to {now}")
         })?;
+        if before == now {
+            return Ok(());
+        }
         let own_term = running.memory.term_at(now) == Some(running.node.term());
         let leads = running.node.role() == RoleKind::Leader;
-        ensure(
-            !leads || before == now || own_term,
-            "commit-current-term",
-            || {
-                format!(
-                    "leader {id} of term {} commits up to {now}, an entry of term {:?}",
-                    running.node.term(),
-                    running.memory.term_at(now)
-                )
-            },
-        )?;
-        let base = running.memory.base.last.index;
-        for entry in running.memory.entries.iter().filter(|entry| {
-            entry.id.index > before && entry.id.index <= now && entry.id.index > base
-        }) {
+        ensure(!leads || own_term, "commit-current-term", || {
+            format!(
+                "leader {id} of term {} commits up to {now}, an entry of term {:?}",
+                running.node.term(),
+                running.memory.term_at(now)
+            )
+        })?;
+        for entry in running.memory.between(before, now) {
             let known = self.committed.get(&entry.id.index).copied();
             let this = (entry.id.term, fingerprint(entry));
             ensure(

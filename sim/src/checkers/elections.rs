@@ -1,8 +1,9 @@
-//! `one-leader-per-term`, `vote-once`, `leader-completeness`, `no-learner-campaign`.
+//! `one-leader-per-term`, `vote-once`, `grant-log-check`, `leader-completeness`,
+//! `no-learner-campaign`.
 
 use super::{Checks, Violation, ensure};
 use crate::host::Running;
-use quorate_raft::{Envelope, MemberId, Message, RoleKind, Term};
+use quorate_raft::{EntryId, Envelope, HardState, MemberId, Message, Persist, RoleKind, Term};
 
 impl Checks {
     /// A member changed its role.
@@ -50,13 +51,49 @@ impl Checks {
         Ok(())
     }
 
+    /// A member is about to write its vote for another, whose log must not be behind its own: the
+    /// term of the last entry decides, between equal terms the length. `memory` does not hold the
+    /// entries of the same write yet.
+    ///
+    /// # Errors
+    /// A violation.
+    pub fn granted(
+        &self,
+        id: MemberId,
+        write: &Persist,
+        running: &Running,
+    ) -> Result<(), Violation> {
+        let Some(HardState {
+            term,
+            vote: Some(candidate),
+        }) = write.hard_state
+        else {
+            return Ok(());
+        };
+        if candidate == id {
+            return Ok(());
+        }
+        let theirs = self.campaigns.get(&(candidate, term)).copied();
+        let ours = running.memory.last();
+        let ahead = |last: EntryId| (last.term, last.index) >= (ours.term, ours.index);
+        ensure(theirs.is_some_and(ahead), "grant-log-check", || {
+            format!(
+                "{id}, whose log ends at {ours}, votes in term {term} for {candidate}, whose log \
+                 ends at {theirs:?}"
+            )
+        })
+    }
+
     /// A vote leaves a member: for itself with a request, for another with a grant.
     ///
     /// # Errors
     /// A violation.
     pub fn vote(&mut self, envelope: &Envelope) -> Result<(), Violation> {
         let candidate = match envelope.message {
-            Message::Vote { .. } => envelope.from,
+            Message::Vote { last, .. } => {
+                self.campaigns.insert((envelope.from, envelope.term), last);
+                envelope.from
+            }
             Message::VoteResponse { granted: true } => envelope.to,
             Message::VoteResponse { granted: false }
             | Message::PreVote { .. }

@@ -1,4 +1,5 @@
-//! `log-matching`, `log-shape`, `match-is-durable`, `state-hash`, `apply-once`.
+//! `log-matching`, `log-shape`, `leader-append-only`, `match-is-durable`, `state-hash`,
+//! `apply-once`.
 
 use super::{Checks, Hosts, Violation, ensure};
 use crate::host::Running;
@@ -16,6 +17,13 @@ impl Checks {
         persist: &Persist,
         running: &Running,
     ) -> Result<(), Violation> {
+        let first = persist.entries.first().map(|entry| entry.id.index);
+        let leads = running.node.role() == RoleKind::Leader;
+        let last = running.memory.last();
+        let cuts = first.is_some_and(|first| first <= last.index);
+        ensure(!(leads && cuts), "leader-append-only", || {
+            format!("leader {id}, whose log ends at {last}, writes {first:?} again")
+        })?;
         let mut before = persist.entries.first().map(|entry| {
             let index = entry.id.index.previous();
             (index, running.memory.term_at(index))

@@ -40,6 +40,8 @@ pub struct Checks {
     leaders: BTreeMap<Term, MemberId>,
     /// Whom each member voted for, in any of its lives.
     votes: BTreeMap<(MemberId, Term), MemberId>,
+    /// Where the log of each candidate ends, by what it said when it asked for votes.
+    campaigns: BTreeMap<(MemberId, Term), EntryId>,
     /// Every entry that was ever appended: its content and the term before it.
     entries: BTreeMap<EntryId, (u64, Option<Term>)>,
     /// What was committed at each index.

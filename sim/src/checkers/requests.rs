@@ -3,7 +3,7 @@
 use super::{Checks, Hosts, Violation, ensure};
 use crate::host::Running;
 use crate::machine::Machine;
-use quorate_raft::{Envelope, LogIndex, MemberId, Message, RoleKind};
+use quorate_raft::{Envelope, LogIndex, MemberId, Message, RoleKind, Term};
 
 impl Checks {
     /// A request was applied by the member that proposed it: its client is told.
@@ -94,11 +94,11 @@ impl Checks {
         Ok(())
     }
 
-    /// After the healing: one leader, everybody equal, nothing waiting.
+    /// After the healing: one leader, everybody equal, nothing waiting. Answers the leader's term.
     ///
     /// # Errors
     /// A violation, named by what is missing.
-    pub fn settled(&self, hosts: &Hosts) -> Result<(), Violation> {
+    pub fn settled(&self, hosts: &Hosts) -> Result<Term, Violation> {
         let leaders: Vec<MemberId> = hosts
             .values()
             .filter(|host| {
@@ -160,6 +160,6 @@ impl Checks {
             )?;
             self.nothing_lost(*id, &peer.machine)?;
         }
-        Ok(())
+        Ok(status.term)
     }
 }

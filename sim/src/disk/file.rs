@@ -2,7 +2,8 @@
 //!
 //! A write is pending until a sync; a crash keeps, loses or tears each pending sector on its own.
 
-use super::{Fault, Inode, SECTOR_BYTES, SeededRng, SimDisk, State, failed, sector_range};
+use super::{Fault, Inode, SECTOR_BYTES, SimDisk, State, failed, sector_range};
+use crate::tape::Tape;
 use quorate_node::env::File;
 use std::io::{self, ErrorKind};
 use std::sync::MutexGuard;
@@ -28,7 +29,7 @@ impl Inode {
     }
 
     /// The pages count as clean now, and hold either content.
-    pub(super) fn fail_sync(&mut self, rng: &mut SeededRng) {
+    pub(super) fn fail_sync(&mut self, rng: &mut Tape) {
         self.durable.resize(self.pending.len(), 0);
         for sector in std::mem::take(&mut self.dirty) {
             if rng.below(2) == 0 {
@@ -47,7 +48,7 @@ impl Inode {
         }
     }
 
-    pub(super) fn crash(&mut self, rng: &mut SeededRng) {
+    pub(super) fn crash(&mut self, rng: &mut Tape) {
         let mut after = self.durable.clone();
         // The length is metadata: it may land without the data, and the data without it.
         if self.pending.len() != self.durable.len() && rng.below(2) == 0 {
@@ -55,9 +56,11 @@ impl Inode {
         }
         for &sector in &self.dirty {
             let range = sector_range(sector, after.len().min(self.pending.len()));
-            let kept = match rng.below(4) {
-                0 => 0,
-                1 => rng.below(range.len() as u64 + 1) as usize,
+            let kept = match rng.below(8) {
+                0 | 1 => 0,
+                2 => rng.below(range.len() as u64 + 1) as usize,
+                // Devices move words, and what is written in words is torn between two of them.
+                3 => rng.below(range.len() as u64 / 8 + 1) as usize * 8,
                 _ => range.len(),
             };
             let range = range.start..range.start + kept;

@@ -8,8 +8,9 @@
 
 mod file;
 
+use crate::tape::Tape;
 use file::SimFile;
-use quorate_node::env::{Disk, File, OpenMode, Rng};
+use quorate_node::env::{Disk, File, OpenMode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::sync::atomic::AtomicBool;
@@ -17,33 +18,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The unit that is kept or lost as a whole, unless it is torn.
 pub const SECTOR_BYTES: usize = 512;
-
-/// A small seeded generator (splitmix64): the same seed, the same numbers, everywhere.
-#[derive(Clone, Debug)]
-pub struct SeededRng(u64);
-
-impl SeededRng {
-    /// Starts from a seed.
-    #[must_use]
-    pub const fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// A number below `bound`, which must not be 0.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.next_u64() % bound
-    }
-}
-
-impl Rng for SeededRng {
-    fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
 
 /// One thing that goes wrong at the next fitting operation, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,7 +96,7 @@ impl Change {
 
 #[derive(Clone, Debug)]
 struct State {
-    rng: SeededRng,
+    rng: Tape,
     inodes: BTreeMap<u64, Inode>,
     next_inode: u64,
     names: BTreeMap<String, Node>,
@@ -157,7 +131,7 @@ impl SimDisk {
     pub fn new(seed: u64) -> Self {
         let names = BTreeMap::from([(String::new(), Node::Dir)]);
         let state = State {
-            rng: SeededRng::new(seed),
+            rng: Tape::new(seed),
             inodes: BTreeMap::new(),
             next_inode: 1,
             durable_names: names.clone(),
@@ -186,7 +160,7 @@ impl SimDisk {
     #[must_use]
     pub fn fork(&self, seed: u64) -> Self {
         let mut state = self.lock().clone();
-        state.rng = SeededRng::new(seed);
+        state.rng = Tape::new(seed);
         for inode in state.inodes.values_mut() {
             inode.locked = false;
         }
@@ -241,6 +215,20 @@ impl SimDisk {
     pub fn stop_after(&self, operations: u64) {
         let mut state = self.lock();
         state.stop_after = Some(state.operations + operations);
+    }
+
+    /// The machine does not stop, whatever was said before.
+    pub fn go_on(&self) {
+        self.lock().stop_after = None;
+    }
+
+    /// Whether the machine has stopped: every operation fails until the crash.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        let state = self.lock();
+        state
+            .stop_after
+            .is_some_and(|stop| state.operations >= stop)
     }
 
     /// Inverts one bit of a file's durable content; the page cache may still hide it.
@@ -428,7 +416,7 @@ impl State {
     }
 
     /// Changes that share names form a chain, of which a prefix survives; chains are independent.
-    fn crash_names(&mut self, rng: &mut SeededRng) {
+    fn crash_names(&mut self, rng: &mut Tape) {
         let changes = std::mem::take(&mut self.changes);
         let mut chains: Vec<(BTreeSet<String>, Vec<Change>)> = Vec::new();
         for change in changes {

@@ -4,6 +4,7 @@
 //! finishes several writes in any order ([`parallel`]). Both keep a plain copy of what is durable
 //! ([`Durable`]), which the checkers compare with what members say.
 
+mod damage;
 pub mod parallel;
 pub mod wal;
 
@@ -25,6 +26,8 @@ pub struct Durable {
     pub machine: Machine,
     /// Where that snapshot stands, with the membership in force there (C10).
     pub machine_meta: SnapshotMeta,
+    /// A commit index that the log remembers; it may be behind.
+    pub commit: LogIndex,
 }
 
 impl Durable {
@@ -44,6 +47,17 @@ impl Durable {
         self.entries
             .get(usize::try_from(offset).ok()?)
             .map(|entry| entry.id.term)
+    }
+
+    /// The entries after `after` up to `up_to`, as far as they are here.
+    pub fn between(&self, after: LogIndex, up_to: LogIndex) -> impl Iterator<Item = &Entry> {
+        let first = after.max(self.base.last.index).next();
+        let start = usize::try_from(first.0 - self.base.last.index.0 - 1);
+        let start = start.expect("a log of a simulation is short");
+        let entries = self.entries.get(start..).unwrap_or_default();
+        entries
+            .iter()
+            .take_while(move |entry| entry.id.index <= up_to)
     }
 
     /// Whether an entry is here: in the log, or contained in what precedes it.
@@ -110,7 +124,7 @@ impl Durable {
             hard_state: self.hard_state,
             snapshot: self.base.clone(),
             entries: self.entries.clone(),
-            commit: self.machine.applied,
+            commit: self.commit.max(self.machine.applied),
             applied: self.machine.applied,
             repair: None,
         }
@@ -145,6 +159,19 @@ pub enum Recovery {
     Ready,
     /// Damage was found and reported: the member must not vote. Carries the verdict.
     Damaged(String),
+    /// The machine stopped before recovery was through.
+    Stopped,
+}
+
+/// What became of an attempt to damage a disk.
+pub enum Damage {
+    /// There was nothing to damage.
+    None,
+    /// It would hit synced bytes whose proof was lost with the power: no log could tell them from
+    /// a torn end, so nothing was done.
+    Undecidable,
+    /// It is done; says what.
+    Done(String),
 }
 
 impl Store {
@@ -158,10 +185,54 @@ impl Store {
     }
 
     /// Hands over a persist; it becomes durable at some later [`Store::finish`].
-    pub fn begin(&mut self, persist: Persist) {
+    ///
+    /// # Errors
+    /// The device failed: the member must stop at once.
+    pub fn begin(&mut self, persist: Persist) -> Result<(), String> {
         match self {
-            Self::Parallel(store) => store.begin(persist),
+            Self::Parallel(store) => {
+                store.begin(persist);
+                Ok(())
+            }
             Self::Wal(store) => store.begin(persist),
+        }
+    }
+
+    /// Lets the log remember a commit index; nothing waits for it.
+    pub fn note_commit(&mut self, commit: LogIndex) {
+        match self {
+            Self::Parallel(_) => {}
+            Self::Wal(store) => store.note_commit(commit),
+        }
+    }
+
+    /// Whether the machine can stop between two disk operations.
+    #[must_use]
+    pub const fn can_stop(&self) -> bool {
+        matches!(self, Self::Wal(_))
+    }
+
+    /// The machine will stop after so many more disk operations.
+    pub fn stop_after(&mut self, operations: u64) {
+        match self {
+            Self::Parallel(_) => {}
+            Self::Wal(store) => store.stop_after(operations),
+        }
+    }
+
+    /// From now on nothing fails and no machine stops.
+    pub fn calm(&mut self) {
+        match self {
+            Self::Parallel(_) => {}
+            Self::Wal(store) => store.calm(),
+        }
+    }
+
+    /// Damages the disk of a member that is down.
+    pub fn damage(&mut self, tape: &mut crate::tape::Tape) -> Damage {
+        match self {
+            Self::Parallel(_) => Damage::None,
+            Self::Wal(store) => store.damage(tape),
         }
     }
 

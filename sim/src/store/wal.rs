@@ -4,17 +4,21 @@
 //! told to begin behind it. What the log gives back after a crash is compared with what it had
 //! said was durable: nothing of that may be missing, and nothing may appear that was never written.
 
-use super::{Durable, Recovery};
+use super::damage::Harm;
+use super::{Damage, Durable, Recovery};
 use crate::disk::{Fault, SimDisk};
 use crate::machine::{Machine, fingerprint};
 use crate::options::Options;
 use crate::tape::Tape;
-use quorate_node::storage::{Error, Recovered, Verdict, Wal, WalOptions};
-use quorate_raft::{HardState, MemberId, Persist, PersistId, SnapshotMeta};
+use quorate_node::env::Rng;
+use quorate_node::storage::{Error, Position, Recovered, Verdict, Wal, WalOptions};
+use quorate_raft::{HardState, LogIndex, MemberId, Persist, PersistId, SnapshotMeta};
 use std::sync::Arc;
 
 /// Where the log lies on the simulated disk.
-const DIR: &str = "wal";
+pub(super) const DIR: &str = "wal";
+/// How many more things a power loss might have left are looked at, each time.
+const IMAGES: u32 = 4;
 
 /// The store.
 pub struct WalStore {
@@ -25,10 +29,14 @@ pub struct WalStore {
     wal: Option<Wal>,
     /// Written and not synced.
     written: Vec<Persist>,
-    /// What a write or the opening answered, told at the next sync.
-    failed: Option<String>,
-    /// A bit of the disk has rotted: damage may be found from now on.
+    /// Up to where the log has said that everything is synced.
+    synced: Position,
+    /// The disk was damaged: that may be found from now on.
     rotten: bool,
+    /// How recovery would have ended, had the power loss left something else behind.
+    otherwise: Result<(), String>,
+    /// Chance of a mark after a sync, per thousand.
+    idle: u64,
     sync_error: u64,
 }
 
@@ -52,8 +60,10 @@ impl WalStore {
             options: wal,
             wal: None,
             written: Vec::new(),
-            failed: None,
+            synced: Position::default(),
             rotten: false,
+            otherwise: Ok(()),
+            idle: options.idle,
             sync_error: options.sync_error,
         };
         let (log, _) = store.open().expect("a new log on a good disk");
@@ -65,40 +75,67 @@ impl WalStore {
         Wal::open(Arc::new(self.disk.clone()), DIR, self.options.clone())
     }
 
-    pub(super) fn begin(&mut self, persist: Persist) {
-        if let Some(wal) = &mut self.wal
-            && let Err(error) = wal.append(std::slice::from_ref(&persist))
-        {
-            self.failed = Some(error.to_string());
+    /// What a start would find after a power loss that left this behind: nothing synced is missing.
+    fn check_image(&self, disk: SimDisk) -> Result<(), String> {
+        let mut options = self.options.clone();
+        options.incarnation += 1;
+        options.was_member = true;
+        let opened = Wal::open(Arc::new(disk), DIR, options);
+        let (_, found) = opened.map_err(|error| format!("the log does not open: {error}"))?;
+        if found.verdict == Verdict::Corrupt {
+            return Err(format!("a healthy disk is judged {}", found.verdict));
         }
+        self.judge(&self.adopt(&found)?)
+    }
+
+    pub(super) fn begin(&mut self, persist: Persist) -> Result<(), String> {
+        let result = match &mut self.wal {
+            Some(wal) => wal.append(std::slice::from_ref(&persist)).map(drop),
+            None => Ok(()),
+        };
         self.written.push(persist);
+        result.map_err(|error| error.to_string())
+    }
+
+    pub(super) fn note_commit(&mut self, commit: LogIndex) {
+        if let Some(wal) = &mut self.wal {
+            wal.note_commit(commit);
+        }
     }
 
     pub(super) fn busy(&self) -> bool {
-        !self.written.is_empty()
+        self.wal.is_some() && !self.written.is_empty()
+    }
+
+    pub(super) fn stop_after(&self, operations: u64) {
+        self.disk.stop_after(operations);
+    }
+
+    pub(super) fn calm(&mut self) {
+        self.disk.go_on();
+        self.sync_error = 0;
     }
 
     pub(super) fn finish(&mut self, tape: &mut Tape) -> Result<Vec<PersistId>, String> {
-        if let Some(failed) = self.failed.take() {
-            return Err(failed);
-        }
         let Some(wal) = &mut self.wal else {
             return Ok(Vec::new());
         };
         if self.written.is_empty() {
             return Ok(Vec::new());
         }
-        // One sync in a hundred fails in seeds that have this fault at all.
-        if tape.chance(self.sync_error / 30) {
+        if tape.chance(self.sync_error) {
             self.disk.inject(Fault::SyncFails);
         }
-        wal.sync().map_err(|error| error.to_string())?;
+        self.synced = wal.sync().map_err(|error| error.to_string())?;
         let mut done = Vec::new();
         for persist in self.written.drain(..) {
             self.durable.take(&persist);
             done.push(persist.id);
         }
-        wal.note_idle().map_err(|error| error.to_string())?;
+        // A busy log writes no marks, an idle one does soon.
+        if tape.chance(self.idle) {
+            wal.note_idle().map_err(|error| error.to_string())?;
+        }
         Ok(done)
     }
 
@@ -119,12 +156,21 @@ impl WalStore {
         } else {
             wal.release(base.last.index)
         };
+        self.synced = wal.synced();
         result.map_err(|error| error.to_string())
     }
 
     pub(super) fn crash(&mut self, tape: &mut Tape) {
         self.wal = None;
-        self.failed = None;
+        let unsynced = !self.written.is_empty() || self.disk.has_stopped();
+        for _ in 0..IMAGES {
+            let seed = tape.next_u64();
+            if unsynced && !self.rotten && self.otherwise.is_ok() {
+                let image = self.disk.fork(seed);
+                image.crash();
+                self.otherwise = self.check_image(image);
+            }
+        }
         if tape.chance(300) {
             self.disk.kill_process();
         } else {
@@ -132,29 +178,28 @@ impl WalStore {
         }
     }
 
-    /// Inverts one bit somewhere in the log.
-    pub fn rot(&mut self, tape: &mut Tape) {
-        let files = quorate_node::env::Disk::list(&self.disk, DIR).unwrap_or_default();
-        if let Some(file) = tape.pick(&files) {
-            let path = format!("{DIR}/{file}");
-            let bits = self
-                .disk
-                .durable(&path)
-                .map_or(0, |bytes| bytes.len() as u64 * 8);
-            // Most of a segment is still zeros; what was written is at its beginning.
-            let used = bits.min(tape.between(1, 8192) * 8);
-            if used > 0 {
-                self.disk.flip_bit(&path, tape.below(used));
-                self.rotten = true;
-            }
+    /// Damages the log's files in one place.
+    pub(super) fn damage(&mut self, tape: &mut Tape) -> Damage {
+        let Some(harm) = Harm::draw(&self.disk, tape) else {
+            return Damage::None;
+        };
+        let fork = self.disk.fork(0);
+        harm.inflict(&fork);
+        if harm.is_undecidable(&fork, self.synced) {
+            return Damage::Undecidable;
         }
+        harm.inflict(&self.disk);
+        self.rotten = true;
+        Damage::Done(harm.to_string())
     }
 
     pub(super) fn recover(&mut self) -> Result<Recovery, String> {
+        self.otherwise.clone()?;
         self.options.incarnation += 1;
         self.options.was_member = true;
-        let (wal, found) = match self.open() {
+        let (mut wal, found) = match self.open() {
             Ok(opened) => opened,
+            Err(_) if self.disk.has_stopped() => return Ok(Recovery::Stopped),
             Err(error) if self.rotten && !error.is_fatal() => {
                 return Ok(Recovery::Damaged(error.to_string()));
             }
@@ -170,10 +215,33 @@ impl WalStore {
         }
         let recovered = self.adopt(&found)?;
         self.judge(&recovered)?;
+        if let Err(error) = self.finish_installation(&mut wal, &found) {
+            return if self.disk.has_stopped() {
+                Ok(Recovery::Stopped)
+            } else {
+                Err(format!("the log cannot begin behind the snapshot: {error}"))
+            };
+        }
         self.durable = recovered;
         self.written.clear();
+        self.synced = wal.synced();
         self.wal = Some(wal);
         Ok(Recovery::Ready)
+    }
+
+    /// Ends an installation that was interrupted between the snapshot and the log: the log begins
+    /// behind the snapshot, unless it holds the snapshot's last entry (D3).
+    fn finish_installation(&self, wal: &mut Wal, found: &Recovered) -> Result<(), Error> {
+        let base = &self.durable.base;
+        let log_base = found
+            .base
+            .as_ref()
+            .map_or(LogIndex(0), |base| base.last.index);
+        let held = found.entries.iter().any(|entry| entry.id == base.last);
+        if base.last.index <= log_base || held {
+            return Ok(());
+        }
+        wal.save_base(base)
     }
 
     /// What the log and the snapshot beside it amount to.
@@ -186,6 +254,7 @@ impl WalStore {
             entries: found.entries.clone(),
             machine: self.durable.machine.clone(),
             machine_meta: self.durable.machine_meta.clone(),
+            commit: found.commit,
         };
         if self.durable.base.last.index.next() < first {
             return Err(format!(
