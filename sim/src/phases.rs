@@ -7,8 +7,11 @@ use crate::options::{ELECTION_TICKS, TICK_US};
 use crate::world::World;
 use quorate_raft::{MemberId, Term};
 
-/// Ticks that a healed cluster gets to settle, at most: dozens of election timeouts.
+/// Ticks that a healed cluster gets to settle while nobody applies anything: dozens of election
+/// timeouts. One that goes on gets longer: sent one at a time, hundreds of entries take a while.
 const HEALING_TICKS: u64 = 60 * ELECTION_TICKS as u64;
+/// But not for ever.
+const HEALING_TICKS_MAX: u64 = 20 * HEALING_TICKS;
 /// For how long clients go on after the healing, at least.
 const TRAFFIC_TICKS: u64 = 8 * ELECTION_TICKS as u64;
 /// For how long a settled cluster must stay as it is.
@@ -36,10 +39,14 @@ impl World<'_> {
     /// as
     /// it has, and has stayed so for a while.
     pub(crate) fn settle(&mut self) -> Result<(), Violation> {
-        let end = self.healed_at + HEALING_TICKS * TICK_US;
+        let end = self.healed_at + HEALING_TICKS_MAX * TICK_US;
         let mut settled: Option<(u64, Term)> = None;
-        while self.now < end {
+        let mut progress = (self.now, self.applied());
+        while self.now < end.min(progress.0 + HEALING_TICKS * TICK_US) {
             self.run_until(self.now + u64::from(ELECTION_TICKS) * TICK_US)?;
+            if self.applied() > progress.1 {
+                progress = (self.now, self.applied());
+            }
             if !self.quiet() {
                 if !self.can_settle() && self.now > self.healed_at + 2 * TRAFFIC_TICKS * TICK_US {
                     break;
@@ -66,6 +73,12 @@ impl World<'_> {
         ensure(settled.is_some(), "elects", || {
             "the term does not stop growing".to_owned()
         })
+    }
+
+    /// How far all running members have applied, together.
+    fn applied(&self) -> u64 {
+        let running = self.hosts.values().filter_map(|host| host.running.as_ref());
+        running.map(|running| running.machine.applied.0).sum()
     }
 
     /// Whether a write was acknowledged since everything healed.
