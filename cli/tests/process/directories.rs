@@ -115,6 +115,10 @@ fn a_member_with_a_damaged_log_or_history_is_made_whole_under_load() {
     for harm in harms {
         let before = writers.acknowledged();
         wait_for("some writes", || writers.acknowledged() > before + 20);
+        let history = cluster.data(2).join("history/00000001.rev");
+        wait_for("some history on disk", || {
+            fs::metadata(&history).is_ok_and(|file| file.len() > 4096)
+        });
         cluster.kill(2);
         harm(&cluster.data(2));
         cluster.spawn(2);
