@@ -111,10 +111,9 @@ pub struct PeersSeen {
 
 impl PeersSeen {
     /// Reads the file. It is replaced as a whole, so no crash damages it, and it is there before
-    /// the
-    /// directory is a member's (`must_exist`): a damaged or missing one is refused, and so is that
-    /// of another directory, since whoever forgets what it has seen lets a disk vote that was wiped
-    /// or put back (N9). Whoever is sure that none was may say so by hand: [`NONE_SEEN`].
+    /// the directory is a member's (`must_exist`): a damaged or missing one is refused, and so is
+    /// that of another directory, since whoever forgets what it has seen lets a disk vote that was
+    /// wiped or put back (N9). Whoever is sure that none was may say so by hand: `NONE_SEEN`.
     ///
     /// # Errors
     /// [`Error::Foreign`] for a damaged or missing file, [`Error::Io`] from the device.
