@@ -1,7 +1,8 @@
 //! Data directories that are damaged, incomplete, foreign or of somebody else: refused with the
 //! file, the reason and the remedy, and left as they are; or served, when nothing is lost.
 
-use super::member::{Member, copy};
+use super::member::Member;
+use crate::process::harness::copy;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -2,7 +2,7 @@
 
 use crate::process::harness::{free_ports, http, json, spawn_node, wait_for};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command};
 
 /// A single voter; its process ends with the value.
@@ -144,21 +144,5 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         self.kill();
-    }
-}
-
-/// Copies a directory with its modes.
-pub fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder");
-    let mode = fs::metadata(from).expect("it exists").permissions();
-    fs::set_permissions(to, mode).expect("our folder");
-    for entry in fs::read_dir(from).expect("a folder") {
-        let entry = entry.expect("an entry");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a type").is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).expect("a file");
-        }
     }
 }

@@ -169,7 +169,7 @@ impl Drop for Cluster {
     }
 }
 
-/// Copies a directory with all that is in it.
+/// Copies a directory with all that is in it, and its mode.
 pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
     let mode = fs::metadata(from).expect("it exists").permissions();
