@@ -7,8 +7,10 @@
 //!
 //! Commands go to the first member; after `@endpoint N` to member N, after `@all` to all of them.
 //! `@start` starts the fourth member, which must have been added, `@kill N` kills a member, and
-//! `@settle` lets connections grow old enough for changes of the membership. `{m1}` is a member's
-//! ID, `{m1-endpoint}` its address; so are `leader`, `follower` and `new` (added, not started).
+//! `@settle` lets connections grow old enough for changes of the membership; `@young` says that
+//! everything before it must have run while they were not: on a machine too slow for that the
+//! script is played again. `{m1}` is a member's ID, `{m1-endpoint}` its address; so are `leader`,
+//! `follower` and `new` (added, not started).
 //! `~` before a command masks every ID in its output: for answers that tell who leads.
 
 use anyhow::{Context, Result, bail};
@@ -30,6 +32,8 @@ pub enum Step {
     Kill(u16),
     /// Wait until connections count.
     Settle,
+    /// Up to here no connection may have counted.
+    Young,
 }
 
 /// One call of etcdctl.
@@ -81,7 +85,8 @@ fn step(line: &str) -> Result<Step> {
         ("all", "") => Step::All,
         ("start", "") => Step::Start,
         ("settle", "") => Step::Settle,
-        _ => bail!("unknown directive: use @endpoint N, @kill N, @all, @start or @settle"),
+        ("young", "") => Step::Young,
+        _ => bail!("unknown directive: use @endpoint N, @kill N, @all, @start, @settle or @young"),
     })
 }
 
