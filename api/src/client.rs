@@ -10,6 +10,7 @@ use crate::etcdserverpb::cluster_client::ClusterClient;
 use crate::etcdserverpb::kv_client::KvClient;
 use crate::etcdserverpb::maintenance_client::MaintenanceClient;
 use crate::limits::RESPONSE_BYTES_MAX;
+use crate::tls::{ClientTls, Material, reason};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -19,8 +20,11 @@ use tonic::{Code, Response, Status};
 /// Where to connect and how long to wait.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// `host:port` or `http://host:port`, in the order to try.
+    /// `host:port`, `http://host:port` or `https://host:port`, in the order to try. Without a
+    /// scheme TLS is spoken exactly when `tls` is given.
     pub endpoints: Vec<String>,
+    /// What to trust and show on connections over TLS.
+    pub tls: Option<ClientTls>,
     /// For one connection.
     pub connect_timeout: Duration,
     /// For one call on one endpoint.
@@ -32,6 +36,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             endpoints: vec!["127.0.0.1:2379".to_owned()],
+            tls: None,
             connect_timeout: Duration::from_secs(2),
             request_timeout: Duration::from_secs(5),
         }
@@ -116,6 +121,8 @@ pub struct Client {
 struct Target {
     name: String,
     endpoint: Endpoint,
+    /// `None`: plaintext.
+    tls: Option<ClientTls>,
     channel: Mutex<Option<Channel>>,
 }
 
@@ -163,6 +170,10 @@ impl Client {
             };
             match call(channel).await {
                 Ok(response) => return Ok(response.into_inner()),
+                Err(status) if refused_by_tls(&status).is_some() => {
+                    target.forget();
+                    tried.extend(refused_by_tls(&status).map(|why| (target.name.clone(), why)));
+                }
                 Err(status) => {
                     let again = may_have_happened(status.code());
                     let refused = Error::Refused {
@@ -200,6 +211,11 @@ impl Client {
             };
             return match call(channel).await {
                 Ok(response) => Ok(response.into_inner()),
+                Err(status) if refused_by_tls(&status).is_some() => {
+                    target.forget();
+                    tried.extend(refused_by_tls(&status).map(|why| (target.name.clone(), why)));
+                    Err(Error::Unreachable { tried })
+                }
                 Err(status) => {
                     let (endpoint, unknown) =
                         (target.name.clone(), may_have_happened(status.code()));
@@ -223,17 +239,26 @@ impl Target {
             endpoint: text.to_owned(),
             reason,
         };
-        let uri = match text.split_once("://") {
-            None => format!("http://{text}"),
-            Some(("http", _)) => text.to_owned(),
+        const FORMS: &str = "use host:port, http://host:port or https://host:port";
+        let (secure, authority) = match text.split_once("://") {
+            None => (options.tls.is_some(), text),
+            Some(("http", authority)) => (false, authority),
+            Some(("https", authority)) => (true, authority),
             Some((scheme, _)) => {
-                return Err(bad(format!(
-                    "scheme {scheme:?} is not supported, use host:port or http://host:port"
-                )));
+                return Err(bad(format!("scheme {scheme:?} is not supported, {FORMS}")));
             }
         };
-        let endpoint = Endpoint::from_shared(uri)
-            .map_err(|error| bad(format!("{error}, use host:port or http://host:port")))?;
+        let tls = match (secure, &options.tls) {
+            (false, _) => None,
+            (true, Some(tls)) => Some(tls.clone()),
+            (true, None) => {
+                let system = ClientTls::new(&Material::default());
+                Some(system.map_err(|error| bad(error.to_string()))?)
+            }
+        };
+        let scheme = if secure { "https" } else { "http" };
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{authority}"))
+            .map_err(|error| bad(format!("{error}, {FORMS}")))?;
         if endpoint.uri().port_u16().is_none() {
             return Err(bad("the port is missing, use host:port".to_owned()));
         }
@@ -244,6 +269,7 @@ impl Target {
         Ok(Self {
             name: text.to_owned(),
             endpoint,
+            tls,
             channel: Mutex::new(None),
         })
     }
@@ -257,11 +283,11 @@ impl Target {
         if let Some(channel) = known {
             return Ok(channel);
         }
-        let channel = self
-            .endpoint
-            .connect()
-            .await
-            .map_err(|error| chain(&error))?;
+        let connected = match &self.tls {
+            None => self.endpoint.connect().await,
+            Some(tls) => tls.connect(&self.endpoint).await,
+        };
+        let channel = connected.map_err(|error| chain(&error))?;
         *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = Some(channel.clone());
         Ok(channel)
     }
@@ -322,6 +348,11 @@ pub fn may_have_happened(code: Code) -> bool {
     }
 }
 
+/// Why the member did not let us in: it has read nothing of what was sent.
+fn refused_by_tls(status: &Status) -> Option<String> {
+    reason::verdict_within(&chain(status)).map(|failure| failure.text)
+}
+
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -347,8 +378,13 @@ mod tests {
 
     #[test]
     fn an_endpoint_needs_a_port_and_a_scheme_we_speak() {
-        assert!(client(&["localhost:2379", "http://[::1]:2379"]).is_ok());
-        for bad in ["localhost", "https://localhost:2379", "http://", "a b:1"] {
+        let all = [
+            "localhost:2379",
+            "http://[::1]:2379",
+            "https://localhost:2379",
+        ];
+        assert!(client(&all).is_ok());
+        for bad in ["localhost", "ftp://localhost:2379", "http://", "a b:1"] {
             let error = client(&[bad]).expect_err(bad).to_string();
             assert!(
                 error.contains(bad) && error.contains("host:port"),

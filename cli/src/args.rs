@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands;
 use crate::endpoints::Endpoints;
+use crate::security::TlsArgs;
 
 /// Time a client command may take when `--timeout` is not given.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
@@ -47,7 +48,7 @@ Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 outcome of a write unk
 /// Options shared by all verbs that talk to a cluster or print a result.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
-    /// Members to talk to, as host:port separated by commas.
+    /// Members to talk to, as host:port or https://host:port, separated by commas.
     #[arg(
         long,
         global = true,
@@ -64,6 +65,9 @@ pub struct Common {
     /// Longest time the whole command may take, such as 500ms, 5s or 2m; a bare number is seconds.
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
 impl Common {

@@ -10,10 +10,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quorate_api::client::{self as api, Error, may_have_happened};
+use quorate_api::tls::ClientTls;
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
+use crate::args::Common;
 use crate::endpoints::{Endpoint, Endpoints};
 use crate::failure::Failure;
 
@@ -27,18 +29,33 @@ const ROUND_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug)]
 pub struct Client {
     endpoints: Endpoints,
+    tls: Option<ClientTls>,
     limit: Duration,
     deadline: Instant,
 }
 
 impl Client {
-    /// A client whose calls, all together, end within `limit` from now.
-    pub fn new(endpoints: Endpoints, limit: Duration) -> Client {
-        let deadline = Instant::now() + limit;
+    /// A client as the common options say, whose calls, all together, end within their time limit
+    /// from now.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`], when a certificate file cannot be used.
+    pub fn new(common: &Common) -> Result<Client, Failure> {
+        let limit = common.client_timeout();
+        Ok(Client {
+            endpoints: common.endpoints.clone(),
+            tls: common.tls.client()?,
+            limit,
+            deadline: Instant::now() + limit,
+        })
+    }
+
+    /// Other members, and the whole time limit again.
+    pub fn renewed(&self, endpoints: Endpoints) -> Client {
         Client {
             endpoints,
-            limit,
-            deadline,
+            deadline: Instant::now() + self.limit,
+            ..self.clone()
         }
     }
 
@@ -95,7 +112,7 @@ impl Client {
         endpoint: &Endpoint,
         call: impl AsyncFn(Channel) -> Result<Response<T>, Status>,
     ) -> Result<T, Status> {
-        let client = self.connector(vec![endpoint.to_string()])?;
+        let client = self.connector(vec![endpoint.url()])?;
         // One member that hangs must leave time to ask the others.
         let share = self.limit / u32::try_from(self.endpoints.as_slice().len()).unwrap_or(u32::MAX);
         let until = (Instant::now() + share).min(self.deadline);
@@ -130,7 +147,7 @@ impl Client {
             .endpoints
             .as_slice()
             .iter()
-            .map(Endpoint::to_string)
+            .map(Endpoint::url)
             .collect();
         let client = self
             .connector(endpoints)
@@ -168,6 +185,7 @@ impl Client {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let options = api::Options {
             endpoints,
+            tls: self.tls.clone(),
             connect_timeout: left.min(CONNECT_TIMEOUT),
             // The deadline of the whole command is kept here and covers this as well.
             request_timeout: self.limit.saturating_mul(2),

@@ -16,13 +16,15 @@ pub struct Endpoints(Vec<Endpoint>);
 pub struct Endpoint {
     /// `host:port`; IPv6 hosts stand in brackets.
     authority: String,
+    /// Whether TLS is spoken; `None`: as the other options say.
+    secure: Option<bool>,
 }
 
 impl Endpoints {
-    /// Reads a comma-separated list of `host:port` or `http://host:port`.
+    /// Reads a comma-separated list of `host:port`, `http://host:port` or `https://host:port`.
     ///
     /// # Errors
-    /// An empty list or entry, a missing or impossible port, or a scheme other than http; the text
+    /// An empty list or entry, a missing or impossible port, or an unknown scheme; the text
     /// names the entry and the remedy.
     pub fn parse(list: &str) -> Result<Endpoints, String> {
         let parsed = list
@@ -64,7 +66,16 @@ impl fmt::Display for Endpoints {
 }
 
 impl Endpoint {
-    /// Reads `host:port` or `http://host:port`.
+    /// As a client library takes it, with the scheme if there was one.
+    pub fn url(&self) -> String {
+        match self.secure {
+            None => self.authority.clone(),
+            Some(false) => format!("http://{}", self.authority),
+            Some(true) => format!("https://{}", self.authority),
+        }
+    }
+
+    /// Reads `host:port`, `http://host:port` or `https://host:port`.
     ///
     /// # Errors
     /// As [`Endpoints::parse`], for one entry.
@@ -72,17 +83,13 @@ impl Endpoint {
         if text.is_empty() {
             return Err("an endpoint is empty; write host:port, such as localhost:2379".to_owned());
         }
-        let rest = match text.split_once("://") {
-            None => text,
-            Some(("http", rest)) => rest,
-            Some(("https", _)) => {
-                return Err(format!(
-                    "endpoint {text:?}: this client does not speak TLS yet; use the plain port"
-                ));
-            }
+        let (secure, rest) = match text.split_once("://") {
+            None => (None, text),
+            Some(("http", rest)) => (Some(false), rest),
+            Some(("https", rest)) => (Some(true), rest),
             Some((scheme, _)) => {
                 return Err(format!(
-                    "endpoint {text:?}: unknown scheme {scheme:?}; use http://"
+                    "endpoint {text:?}: unknown scheme {scheme:?}; use http:// or https://"
                 ));
             }
         };
@@ -112,6 +119,7 @@ impl Endpoint {
         match port.parse::<u16>() {
             Ok(port) if port > 0 => Ok(Endpoint {
                 authority: format!("{host}:{port}"),
+                secure,
             }),
             _ => Err(format!(
                 "endpoint {text:?}: {port:?} is no port; use a number from 1 to 65535"
@@ -140,9 +148,11 @@ mod tests {
     #[test]
     fn hosts_urls_and_ipv6_addresses_are_accepted() {
         assert_eq!(
-            parsed("localhost:2379, http://10.0.0.1:1/,[::1]:80"),
-            "localhost:2379, 10.0.0.1:1, [::1]:80"
+            parsed("localhost:2379, http://10.0.0.1:1/,[::1]:80,https://b:2"),
+            "localhost:2379, 10.0.0.1:1, [::1]:80, b:2"
         );
+        let urls = ["a:1", "http://a:1", "https://a:1"];
+        assert_eq!(urls.map(|url| Endpoint::parse(url).unwrap().url()), urls);
     }
 
     #[test]

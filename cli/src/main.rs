@@ -12,6 +12,7 @@ mod failure;
 mod input;
 mod launch;
 mod output;
+mod security;
 mod txn_script;
 
 use std::ffi::OsString;

@@ -4,6 +4,7 @@
 //! Must not know: sockets, disks, the replica.
 
 pub use crate::flags::{CalledAs, Request, UsageError, parse};
+use crate::tls;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -54,14 +55,16 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// Where clients are served.
     pub listen_client: Vec<SocketAddr>,
-    /// Client URLs told to others (`http://host:port`).
+    /// Client URLs told to others (`http://host:port`, `https://` with TLS).
     pub advertise_client_urls: Vec<String>,
     /// Where peers are served.
     pub listen_peer: Vec<SocketAddr>,
-    /// Peer URLs told to others (`http://host:port`).
+    /// Peer URLs told to others (`http://host:port`, `https://` with TLS).
     pub advertise_peer_urls: Vec<String>,
     /// Where the admin service is served; `None` turns it off.
     pub listen_admin: Option<SocketAddr>,
+    /// TLS of each port.
+    pub tls: tls::Settings,
     /// How an empty directory becomes a member.
     pub start: Start,
     /// Interval between heartbeats of a leader, ms.
@@ -99,6 +102,7 @@ impl NodeConfig {
             listen_peer: vec![any_port],
             advertise_peer_urls: Vec::new(),
             listen_admin: Some(any_port),
+            tls: tls::Settings::default(),
             start: Start::Managed,
             heartbeat_ms: 100,
             election_ms: 1000,

@@ -4,6 +4,7 @@
 
 use crate::replica::LifeError;
 use crate::server::ServeError;
+use crate::tls::TlsError;
 use std::io;
 use std::net::SocketAddr;
 
@@ -16,6 +17,9 @@ pub enum RunError {
     /// The client or admin port.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// Certificate files.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The peer port.
     #[error(
         "cannot listen on {address} for peers: {source}. Choose a free address, or stop what holds \
@@ -44,6 +48,7 @@ impl RunError {
             Self::Replica(error) if error.is_refusal() => 4,
             Self::Replica(_)
             | Self::Serve(_)
+            | Self::Tls(_)
             | Self::ListenPeer { .. }
             | Self::Random(_)
             | Self::Signals(_) => 1,

@@ -3,7 +3,8 @@
 //! Embed it with [`Node::start`], or let [`run`] do what a process does: start, wait for a signal,
 //! stop in good order.
 //!
-//! Reading order: `env`, `storage`, `kv`, `replica`, `transport`, `server`; `config` and `flags`
+//! Reading order: `env`, `storage`, `kv`, `replica`, `tls`, `transport`, `server`; `config` and
+//! `flags`
 //! say what a node can be told.
 
 pub mod config;
@@ -16,11 +17,13 @@ pub mod metrics;
 pub mod replica;
 pub mod server;
 pub mod storage;
+pub mod tls;
 pub mod transport;
 
 pub use config::NodeConfig;
 pub use error::RunError;
 
+use env::Clock;
 use env::real::{RealDisk, SystemClock, SystemRng};
 use metrics::Metrics;
 use replica::{Doors, Handle, Replica};
@@ -28,6 +31,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use transport::PeerPort;
 
 /// A node that runs in this process.
 pub struct Node {
@@ -48,16 +52,23 @@ impl Node {
     /// [`RunError`]; then nothing runs.
     pub fn start(mut config: NodeConfig) -> Result<Self, RunError> {
         let metrics = Arc::new(Metrics::default());
-        let (peers, peer_addrs) = listen_peers(&config.listen_peer)?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let tls = tls::Ports::open(&config.tls, &clock, &metrics.tls)?;
+        let (listeners, peer_addrs) = listen_peers(&config.listen_peer)?;
         if config.advertise_peer_urls.is_empty() {
+            let scheme = if tls.peer.is_some() { "https" } else { "http" };
             config.advertise_peer_urls = peer_addrs
                 .iter()
-                .map(|address| format!("http://{address}"))
+                .map(|address| format!("{scheme}://{address}"))
                 .collect();
         }
+        let peers = PeerPort {
+            listeners,
+            tls: tls.peer.clone(),
+        };
         let doors = Doors {
             disk: Arc::new(RealDisk::new(&config.data_dir)),
-            clock: Arc::new(SystemClock::new()),
+            clock,
             rng: Box::new(SystemRng::open().map_err(RunError::Random)?),
         };
         let replica = Replica::start(&config, doors, peers, Arc::clone(&metrics))?;
@@ -66,6 +77,7 @@ impl Node {
             server::Config::of(&config),
             replica.handle(),
             metrics,
+            tls,
             &shutdown,
         )?;
         Ok(Self {

@@ -13,8 +13,10 @@ use quorate_api::limits::ETCD_VERSION;
 mod family;
 mod process;
 mod replica;
+mod tls;
 
 pub use replica::{ApplyOp, NetworkMetrics, PeerMetrics, ReplicaMetrics, StorageMetrics};
+pub use tls::{TlsMetrics, TlsPortMetrics};
 
 /// gRPC codes by number, as they appear in the label `grpc_code`.
 pub const CODES: [&str; 17] = [
@@ -48,6 +50,8 @@ pub struct Metrics {
     pub network: NetworkMetrics,
     /// Clients.
     pub server: ServerMetrics,
+    /// Certificates and handshakes.
+    pub tls: TlsMetrics,
     process: process::ProcessMetrics,
 }
 
@@ -203,6 +207,7 @@ impl Default for Metrics {
         let storage = StorageMetrics::new(&registry);
         let network = NetworkMetrics::new(&registry);
         let server = ServerMetrics::new(&registry);
+        let tls = TlsMetrics::new(&registry);
         let process = process::ProcessMetrics::new(&registry);
         gauge_vec(
             &registry,
@@ -226,6 +231,7 @@ impl Default for Metrics {
             storage,
             network,
             server,
+            tls,
             process,
         }
     }
@@ -306,6 +312,7 @@ mod tests {
             ReplicaMetrics::ROWS,
             StorageMetrics::ROWS,
             NetworkMetrics::ROWS,
+            TlsMetrics::ROWS,
         ];
         let mut rows: Vec<String> = groups
             .iter()

@@ -4,3 +4,4 @@ mod kv_model;
 mod kv_property;
 mod kv_readers;
 mod kv_scripts;
+mod tls;

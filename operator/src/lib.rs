@@ -9,6 +9,7 @@
 //! `platform` (effects).
 //! Must not know: the consensus core or the node; members are seen only through the API.
 
+pub mod certificates;
 pub mod crd;
 pub mod desired;
 pub mod ids;

@@ -2,6 +2,7 @@
 //! under
 //! random faults.
 
+mod certificates;
 mod convergence;
 mod manifests;
 mod scripts;

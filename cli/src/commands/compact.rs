@@ -34,7 +34,7 @@ pub struct CompactArgs {
 /// As [`Client::write`].
 pub async fn run(args: CompactArgs, common: &Common) -> Result<(), Failure> {
     let CompactArgs { revision, physical } = args;
-    let client = Client::new(common.endpoints.clone(), common.client_timeout());
+    let client = Client::new(common)?;
     let call = async |channel| {
         api::kv(channel)
             .compact(CompactionRequest { revision, physical })

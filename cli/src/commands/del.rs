@@ -44,7 +44,7 @@ pub async fn run(args: DelArgs, common: &Common) -> Result<(), Failure> {
         range_end: interval.range_end.into(),
         prev_kv: args.prev_kv,
     };
-    let client = Client::new(common.endpoints.clone(), common.client_timeout());
+    let client = Client::new(common)?;
     let call = async |channel| {
         let mut kv = api::kv(channel);
         kv.delete_range(request).await

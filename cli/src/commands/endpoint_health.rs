@@ -45,7 +45,7 @@ struct Health {
 /// # Errors
 /// [`Failure::Refused`] naming the members that are not healthy.
 pub async fn run(args: &EndpointHealthArgs, common: &Common) -> Result<(), Failure> {
-    let mut client = Client::new(common.endpoints.clone(), common.client_timeout());
+    let mut client = Client::new(common)?;
     if args.cluster {
         client = client.with_endpoints(member::client_endpoints(&client).await?);
     }
@@ -53,7 +53,7 @@ pub async fn run(args: &EndpointHealthArgs, common: &Common) -> Result<(), Failu
     for endpoint in client.endpoints().as_slice() {
         // Each on its own: a member that hangs costs its own time limit and nobody else's.
         let own = Endpoints::from_endpoints(vec![endpoint.clone()]).expect("one endpoint is given");
-        results.push(probe(&Client::new(own, common.client_timeout()), endpoint).await);
+        results.push(probe(&client.renewed(own), endpoint).await);
     }
     print(&Printer::new(common, Format::Simple), &results)?;
     let sick: Vec<String> = results

@@ -116,7 +116,7 @@ impl GetArgs {
 pub async fn run(args: GetArgs, common: &Common) -> Result<(), Failure> {
     let interval = args.range.interval()?;
     let request = args.request(&interval);
-    let client = Client::new(common.endpoints.clone(), common.client_timeout());
+    let client = Client::new(common)?;
     let answer = range(&client, &interval.shown(), request).await?;
 
     let printer = Printer::new(common, Format::Simple);

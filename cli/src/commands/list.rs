@@ -68,7 +68,7 @@ pub async fn run(args: ListArgs, common: &Common) -> Result<(), Failure> {
         args.limit
     };
     loop {
-        let client = Client::new(common.endpoints.clone(), common.client_timeout());
+        let client = Client::new(common)?;
         let request = RangeRequest {
             key: from.clone().into(),
             range_end: interval.range_end.clone().into(),

@@ -94,15 +94,14 @@ Example:
 /// Checks a peer URL before any member sees it.
 ///
 /// # Errors
-/// Anything but `http://host:port`.
+/// Anything but `http://host:port` and `https://host:port`.
 fn parse_peer_url(url: &str) -> Result<String, String> {
     if !url.starts_with("http://") && !url.starts_with("https://") {
         return Err(
             "write a peer URL with scheme and port, such as http://10.0.0.4:2380".to_owned(),
         );
     }
-    let plain = url.replacen("https://", "http://", 1);
-    Endpoint::parse(&plain)?;
+    Endpoint::parse(url)?;
     Ok(url.trim_end_matches('/').to_owned())
 }
 
@@ -111,7 +110,7 @@ fn parse_peer_url(url: &str) -> Result<String, String> {
 /// # Errors
 /// As [`Client::read`] and [`Client::write`], and for a member that is not there.
 pub async fn run(args: MemberArgs, common: &Common) -> Result<(), Failure> {
-    let client = Client::new(common.endpoints.clone(), common.client_timeout());
+    let client = Client::new(common)?;
     match args.command {
         MemberCommand::List { serializable } => {
             let answer = list(&client, !serializable).await?;

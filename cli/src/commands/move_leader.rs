@@ -32,7 +32,7 @@ pub struct MoveLeaderArgs {
 /// # Errors
 /// As [`Client::read`] and [`Client::write`]; and when there is no leader or it cannot be reached.
 pub async fn run(args: &MoveLeaderArgs, common: &Common) -> Result<(), Failure> {
-    let client = Client::new(common.endpoints.clone(), common.client_timeout());
+    let client = Client::new(common)?;
     let target_id = member::resolve(&client, &args.member).await?;
     let (leader, endpoint) = leader(&client).await?;
     if leader != target_id {

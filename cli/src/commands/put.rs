@@ -71,7 +71,7 @@ pub async fn run(args: PutArgs, common: &Common) -> Result<(), Failure> {
         ignore_value: args.ignore_value,
         ignore_lease: args.ignore_lease,
     };
-    let client = Client::new(common.endpoints.clone(), common.client_timeout());
+    let client = Client::new(common)?;
     let call = async |channel| api::kv(channel).put(request).await;
     let answer = client.write(&what, call).await?;
 

@@ -35,14 +35,14 @@ pub struct StatusArgs {
 /// # Errors
 /// [`Failure::Refused`] naming the members that did not answer.
 pub async fn run(args: &StatusArgs, common: &Common) -> Result<(), Failure> {
-    let mut client = Client::new(common.endpoints.clone(), common.client_timeout());
+    let mut client = Client::new(common)?;
     if args.cluster {
         client = client.with_endpoints(member::client_endpoints(&client).await?);
     }
     let mut answers = Vec::new();
     for endpoint in client.endpoints().as_slice() {
         let own = Endpoints::from_endpoints(vec![endpoint.clone()]).expect("one endpoint is given");
-        let client = Client::new(own, common.client_timeout());
+        let client = client.renewed(own);
         answers.push((endpoint.clone(), of_member(&client, endpoint).await));
     }
     print(&Printer::new(common, Format::Table), &answers)?;

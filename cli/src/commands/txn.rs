@@ -55,7 +55,7 @@ pub async fn run(args: &TxnArgs, common: &Common) -> Result<(), Failure> {
             txn_script::SUMMARY
         ))
     })?;
-    let client = Client::new(common.endpoints.clone(), common.client_timeout());
+    let client = Client::new(common)?;
     let call = async |channel| api::kv(channel).txn(request).await;
     let answer = client.write("the transaction", call).await?;
 

@@ -8,4 +8,5 @@ mod replace;
 mod scale;
 mod short_form;
 mod stop;
+mod tls;
 mod writers;

@@ -1,7 +1,7 @@
 //! From checked syntax to a [`NodeConfig`]: etcd's static flags.
 
 use super::read::Raw;
-use super::{CalledAs, LogConfig, LogOutput, UsageError, urls};
+use super::{CalledAs, LogConfig, LogOutput, UsageError, tls, urls};
 use crate::config::{InitialMember, InitialState, NodeConfig, REQUEST_BYTES_MAX, Start};
 use std::path::PathBuf;
 
@@ -38,6 +38,15 @@ pub(super) fn build(raw: &Raw) -> Result<NodeConfig, UsageError> {
     } else {
         static_start(raw, &name, &advertise_peer_urls)?
     };
+    let tls = tls::settings(raw)?;
+    tls::peer_urls_agree(&tls, "initial-advertise-peer-urls", &advertise_peer_urls)?;
+    if let Start::Static {
+        initial_cluster, ..
+    } = &start
+    {
+        let urls = initial_cluster.iter().map(|member| &member.peer_url);
+        tls::peer_urls_agree(&tls, "initial-cluster", urls)?;
+    }
     let data_dir = match raw.text("data-dir") {
         "" => PathBuf::from(format!("{name}.etcd")),
         dir => PathBuf::from(dir),
@@ -52,6 +61,7 @@ pub(super) fn build(raw: &Raw) -> Result<NodeConfig, UsageError> {
             "" => None,
             text => Some(urls::listen_address("listen-admin", text)?),
         },
+        tls,
         start,
         ..NodeConfig::managed(name, PathBuf::new())
     };

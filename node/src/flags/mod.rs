@@ -9,6 +9,7 @@ mod help;
 mod read;
 mod short;
 mod table;
+mod tls;
 mod urls;
 
 use crate::config::NodeConfig;

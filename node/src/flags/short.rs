@@ -40,7 +40,8 @@ pub(super) fn build(raw: &Raw) -> Result<NodeConfig, UsageError> {
             )));
         }
     }
-    if let Some(flag) = EXCLUDED.iter().find(|flag| raw.is_set(flag)) {
+    let excluded = EXCLUDED.iter().chain(super::tls::FLAGS);
+    if let Some(flag) = excluded.copied().find(|flag| raw.is_set(flag)) {
         return Err(UsageError::invalid(format!(
             "--{flag} does not go with the short form (--id, --port, --peers); {EXAMPLE}"
         )));

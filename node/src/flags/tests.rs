@@ -2,6 +2,7 @@
 
 use super::{CalledAs, LogOutput, Request, parse};
 use crate::config::{InitialState, NodeConfig, Start};
+use crate::tls::{Allowed, Callers, Version};
 use std::collections::BTreeMap;
 
 fn request(line: &str, env: &[(&str, &str)]) -> Result<Request, super::UsageError> {
@@ -136,7 +137,7 @@ fn wrong_flags_and_values_are_named_with_their_remedy() {
         ("--election-timeout 60000", 1, "longer than 50000 ms"),
         ("--max-request-bytes 5", 1, "not between 1024"),
         ("--max-request-bytes 16777216", 1, "and 16711680"),
-        ("--cert-file x", 1, "this version does not do"),
+        ("--auto-tls", 1, "this version does not do"),
         ("--unsafe-no-fsync", 1, "this version does not do"),
         ("--log-level loud", 1, "none of debug, info, warn, error"),
         ("--log-format xml", 1, "neither json nor console"),
@@ -160,7 +161,7 @@ fn wrong_addresses_and_members_are_named_with_their_remedy() {
         (
             "--listen-peer-urls https://localhost:1",
             1,
-            "TLS is not served",
+            "needs --peer-cert-file",
         ),
         ("--listen-peer-urls localhost:1", 1, "http://host:port"),
         (
@@ -232,4 +233,70 @@ fn help_and_version_win_over_everything_else() {
         panic!()
     };
     assert!(version.starts_with("etcd Version: 3.7.3\n"), "{version}");
+}
+
+const PEER_TLS: &str = "--peer-cert-file p.pem --peer-key-file p.key --peer-trusted-ca-file ca.pem \
+                        --listen-peer-urls https://127.0.0.1:2380";
+
+#[test]
+fn the_tls_flags_of_etcd_mean_what_they_mean_there() {
+    let config = config(&format!(
+        "--cert-file c.pem --key-file c.key --trusted-ca-file ca.pem --client-cert-auth \
+         --listen-client-urls https://127.0.0.1:2379 --advertise-client-urls https://h:2379 \
+         --tls-min-version TLS1.3 {PEER_TLS} --peer-cert-allowed-cn member"
+    ));
+    let client = config.tls.client.expect("client TLS");
+    assert_eq!(client.cert_file.to_str(), Some("c.pem"));
+    assert_eq!(client.callers, Callers::Required);
+    assert_eq!(client.version_min, Version::Tls13);
+    let peer = config.tls.peer.expect("peer TLS");
+    assert_eq!(peer.callers, Callers::Required);
+    assert_eq!(peer.allowed, Allowed::CommonName("member".to_owned()));
+    assert_eq!(config.advertise_peer_urls, ["https://127.0.0.1:2380"]);
+    assert_eq!(config.tls.admin, None);
+}
+
+#[test]
+fn a_plaintext_listener_where_tls_is_asked_for_is_refused() {
+    let https = "--listen-client-urls https://127.0.0.1:1 --advertise-client-urls https://h:1";
+    let lines = [
+        ("--cert-file c --key-file k".to_owned(), "--listen-client-urls \"http://localhost:2379\" is plaintext"),
+        (https.to_owned(), "needs --cert-file and --key-file"),
+        (format!("{https} --cert-file c"), "--cert-file without --key-file"),
+        (format!("{https} --key-file c"), "--key-file without --cert-file"),
+        (
+            "--listen-client-urls https://127.0.0.1:1,http://127.0.0.1:3 --cert-file c --key-file k \
+             --advertise-client-urls https://h:1"
+                .to_owned(),
+            "\"http://127.0.0.1:3\" is plaintext",
+        ),
+        (format!("{https} --cert-file c --key-file k --client-cert-auth"), "needs --trusted-ca-file"),
+        ("--trusted-ca-file ca".to_owned(), "--trusted-ca-file without --cert-file"),
+        ("--peer-cert-file c --peer-key-file k --peer-trusted-ca-file ca".to_owned(), "--listen-peer-urls \"http://localhost:2380\" is plaintext"),
+        (
+            "--peer-cert-file c --peer-key-file k --listen-peer-urls https://127.0.0.1:1".to_owned(),
+            "needs --peer-trusted-ca-file",
+        ),
+        (format!("{PEER_TLS} --initial-advertise-peer-urls http://h:2380"), "is plaintext, but"),
+        (format!("{PEER_TLS} --listen-admin 127.0.0.1:1"), "--listen-admin would be plaintext"),
+        (format!("{PEER_TLS} --peer-cert-allowed-cn a --peer-cert-allowed-hostname b"), "exclude each other"),
+        ("--admin-cert-file c --admin-key-file k --admin-trusted-ca-file ca".to_owned(), "no --listen-admin"),
+        (
+            "--listen-admin 127.0.0.1:1 --admin-cert-file c --admin-key-file k".to_owned(),
+            "needs --admin-trusted-ca-file",
+        ),
+        ("--tls-min-version TLS1.1".to_owned(), "neither TLS1.2 nor TLS1.3"),
+        ("--tls-min-version TLS1.3 --tls-max-version TLS1.2".to_owned(), "older than"),
+        ("--cipher-suites TLS_RSA_WITH_AES_128_CBC_SHA".to_owned(), "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"),
+        (
+            "--tls-min-version TLS1.3 --cipher-suites TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256".to_owned(),
+            "no choice of suites",
+        ),
+        ("--id node1 --port 8001 --cert-file c".to_owned(), "--cert-file does not go with the short form"),
+    ];
+    for (line, text) in lines {
+        let error = refused(&line);
+        assert!(error.message.contains(text), "{line}: {error}");
+        assert_eq!(error.exit_code, 1, "{line}");
+    }
 }

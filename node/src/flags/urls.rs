@@ -21,21 +21,27 @@ pub(super) fn list(flag: &str, text: &str) -> Result<Vec<String>, UsageError> {
     Ok(urls)
 }
 
-/// Checks that a URL is `http://host:port` and nothing more.
+/// Checks that a URL is `http://host:port` or `https://host:port` and nothing more.
 pub(super) fn check(flag: &str, url: &str) -> Result<(), UsageError> {
     host_and_port(flag, url).map(|_| ())
+}
+
+/// Whether a checked URL asks for TLS.
+pub(super) fn is_secure(url: &str) -> bool {
+    url.starts_with("https://")
 }
 
 fn host_and_port<'a>(flag: &str, url: &'a str) -> Result<(&'a str, u16), UsageError> {
     let refuse = |why: &str| {
         Err(UsageError::invalid(format!(
-            "--{flag} \"{url}\": {why}; it has the form http://host:port"
+            "--{flag} \"{url}\": {why}; it has the form http://host:port or https://host:port"
         )))
     };
-    let Some(rest) = url.strip_prefix("http://") else {
-        return if url.starts_with("https://") {
-            refuse("TLS is not served by this version")
-        } else if url.starts_with("unix") {
+    let rest = url
+        .strip_prefix("http://")
+        .or_else(|| url.strip_prefix("https://"));
+    let Some(rest) = rest else {
+        return if url.starts_with("unix") {
             refuse("unix sockets are not served")
         } else {
             refuse("the scheme is missing or unknown")

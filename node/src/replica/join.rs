@@ -20,7 +20,7 @@ impl Life {
             id: 0,
         };
         for seed in &join.seeds {
-            let Ok(found) = ask(std::slice::from_ref(seed)) else {
+            let Ok(found) = ask(std::slice::from_ref(seed), self.peer_tls.as_ref()) else {
                 continue;
             };
             if found.cluster.uuid != cluster_uuid {

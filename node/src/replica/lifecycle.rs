@@ -20,6 +20,7 @@ use crate::kv;
 use crate::metrics::Metrics;
 use crate::storage::revision_log::{Installed, Options};
 use crate::storage::{DataDir, Identity, PeerLife, Recovered, Verdict, Wal, WalOptions};
+use crate::tls;
 use crate::transport::{self, Local, Transport};
 use quorate_raft::{Config, LogIndex, MemberId, Node};
 use std::sync::Arc;
@@ -79,6 +80,8 @@ pub(super) struct Life {
     pub(super) doors: Doors,
     pub(super) dir: DataDir,
     pub(super) transport: Option<Transport>,
+    /// TLS of the peer port.
+    pub(super) peer_tls: Option<Arc<tls::Port>>,
     pub(super) shared: Arc<Shared>,
     pub(super) metrics: Arc<Metrics>,
     /// Whether the directory has ever seen a peer.
@@ -265,7 +268,7 @@ impl Life {
         let mut batch = Vec::new();
         loop {
             for url in &others {
-                let Ok(found) = ask(std::slice::from_ref(url)) else {
+                let Ok(found) = ask(std::slice::from_ref(url), self.peer_tls.as_ref()) else {
                     continue;
                 };
                 let us = found.members.values().find(|member| {
@@ -428,6 +431,7 @@ impl Life {
                 boot_nonce: self.shared.boot_nonce,
             },
             peer_urls: self.config.advertise_peer_urls.clone(),
+            tls: self.peer_tls.clone(),
         }
     }
 }
@@ -490,8 +494,11 @@ pub(super) fn check_addresses(
 }
 
 /// Asks a running member for the membership.
-pub(super) fn ask(urls: &[String]) -> Result<kv::Members, transport::ConnectError> {
-    let bytes = transport::query_membership(urls)?;
+pub(super) fn ask(
+    urls: &[String],
+    tls: Option<&Arc<tls::Port>>,
+) -> Result<kv::Members, transport::ConnectError> {
+    let bytes = transport::query_membership(urls, tls)?;
     kv::Members::decode(&bytes.into())
         .map_err(|error| transport::ConnectError::Protocol(error.to_string()))
 }

@@ -14,11 +14,10 @@ use crate::env::{Clock, Disk, Rng};
 use crate::kv;
 use crate::metrics::Metrics;
 use crate::storage::{self, DataDir, PeersSeen};
-use crate::transport::Transport;
+use crate::transport::{PeerPort, Transport};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use quorate_raft::StartError;
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use tokio::sync::oneshot;
@@ -124,7 +123,7 @@ impl Replica {
     pub fn start(
         config: &NodeConfig,
         mut doors: Doors,
-        peers: Vec<TcpListener>,
+        peers: PeerPort,
         metrics: Arc<Metrics>,
     ) -> Result<Self, LifeError> {
         let pid = std::process::id();
@@ -147,6 +146,7 @@ impl Replica {
             seen,
             Arc::clone(&doors.disk),
         ));
+        let peer_tls = peers.tls.clone();
         let transport = Transport::start(peers, sink).map_err(LifeError::Thread)?;
         let handle = Handle {
             shared: Arc::clone(&shared),
@@ -157,6 +157,7 @@ impl Replica {
             doors,
             dir,
             transport: Some(transport),
+            peer_tls,
             shared,
             metrics,
             peers_seen,

@@ -11,11 +11,10 @@ use crate::env::Disk;
 use crate::kv::{self, Inadmissible};
 use crate::metrics::{Metrics, PeerMetrics};
 use crate::storage::{PeerDecision, PeerLife, PeersSeen};
-use crate::transport::{FrameReader, HelloRefusal, PeerMessage, Sink};
+use crate::transport::{FrameReader, HelloRefusal, PeerMessage, PeerStream, Sink};
 use parking_lot::Mutex;
 use quorate_raft::MemberId;
 use std::collections::BTreeMap;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -215,8 +214,8 @@ impl Sink for PeerSink {
     fn receive_snapshot(
         &self,
         from: u64,
-        reader: &mut FrameReader<&TcpStream>,
-        writer: &TcpStream,
+        reader: &mut FrameReader<&PeerStream>,
+        writer: &PeerStream,
     ) {
         let Some(_one) = self.receiving.try_lock() else {
             return;

@@ -15,10 +15,11 @@ use crate::env::Disk;
 use crate::kv;
 use crate::storage::codec::{Cursor, put_snapshot_meta, take_snapshot_meta};
 use crate::storage::revision_log::{AppliedMark, Error, SnapshotId, SnapshotReceiver, Snapshotter};
-use crate::transport::{FrameReader, Local, SnapshotMessage, WANTED_RANGES_MAX, connect_snapshot};
+use crate::transport::{
+    FrameReader, Local, PeerStream, SnapshotMessage, WANTED_RANGES_MAX, connect_snapshot,
+};
 use quorate_raft::{InstallOutcome, LogIndex, MemberId, SnapshotMeta, SnapshotWanted, Term};
 use std::io::Write;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
@@ -140,7 +141,7 @@ impl Sending {
                         },
                     )?;
                     // Verifying and installing may take the receiver a while.
-                    stream.set_read_timeout(Some(INSTALL_TIMEOUT))?;
+                    stream.socket().set_read_timeout(Some(INSTALL_TIMEOUT))?;
                 }
                 SnapshotMessage::End { last } if last == meta.last.index => return Ok(last),
                 SnapshotMessage::End { .. } => {
@@ -154,7 +155,7 @@ impl Sending {
     }
 }
 
-fn write(mut stream: &TcpStream, message: &SnapshotMessage) -> std::io::Result<()> {
+fn write(mut stream: &PeerStream, message: &SnapshotMessage) -> std::io::Result<()> {
     let mut bytes = Vec::new();
     message.put(&mut bytes);
     stream.write_all(&bytes)
@@ -165,8 +166,8 @@ pub(super) fn receive(
     shared: &Shared,
     disk: &Arc<dyn Disk>,
     from: u64,
-    reader: &mut FrameReader<&TcpStream>,
-    writer: &TcpStream,
+    reader: &mut FrameReader<&PeerStream>,
+    writer: &PeerStream,
 ) -> bool {
     let received = receive_all(shared, disk, from, reader, writer);
     match &received {
@@ -180,8 +181,8 @@ fn receive_all(
     shared: &Shared,
     disk: &Arc<dyn Disk>,
     from: u64,
-    reader: &mut FrameReader<&TcpStream>,
-    writer: &TcpStream,
+    reader: &mut FrameReader<&PeerStream>,
+    writer: &PeerStream,
 ) -> Result<LogIndex, TransferError> {
     let (kind, body) = reader.next_frame()?;
     let SnapshotMessage::Offer {
@@ -250,7 +251,7 @@ fn check_position(
 
 fn receive_chunks(
     receiver: &mut SnapshotReceiver,
-    reader: &mut FrameReader<&TcpStream>,
+    reader: &mut FrameReader<&PeerStream>,
 ) -> Result<(), TransferError> {
     loop {
         let (kind, body) = reader.next_frame()?;

@@ -3,17 +3,20 @@
 //! Must not know: HTTP, gRPC.
 
 use super::methods::Methods;
+use super::secure::HANDSHAKES_MAX;
 use super::status::{self, Status};
 use crate::config::NodeConfig;
 use crate::kv;
 use crate::metrics::{Metrics, RequestTimer};
 use crate::replica::{Handle, Phase, ReplicaStatus, RequestError, Role};
+use crate::tls;
 use quorate_api::etcdserverpb as pb;
 use quorate_api::limits::REQUEST_OVERHEAD_BYTES;
 use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Semaphore;
 
 /// Client requests under way at once, over all connections. Beyond, requests are refused early
 /// with `too many requests`; nothing was done then.
@@ -94,6 +97,10 @@ pub struct Context {
     pub(super) methods: Methods,
     /// How long requests take.
     pub(super) timers: Timers,
+    /// The certificates of all ports.
+    pub(super) tls: tls::Ports,
+    /// TLS handshakes that may begin.
+    pub(super) handshakes: Arc<Semaphore>,
 }
 
 /// Histograms by kind of request, as etcd names them.
@@ -107,7 +114,12 @@ pub(super) struct Timers {
 }
 
 impl Context {
-    pub(super) fn new(config: Config, handle: Handle, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(
+        config: Config,
+        handle: Handle,
+        metrics: Arc<Metrics>,
+        tls: tls::Ports,
+    ) -> Self {
         let timer = |kind| metrics.server.timer(kind);
         let timers = Timers {
             range: timer("Range"),
@@ -125,6 +137,8 @@ impl Context {
             admission: Admission::default(),
             methods,
             timers,
+            tls,
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
         }
     }
 

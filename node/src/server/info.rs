@@ -143,6 +143,7 @@ fn member_json<'a>(replica: &ReplicaStatus, member: &'a Member) -> MemberJson<'a
 pub(super) fn metrics(context: &Context) -> Response<Bytes> {
     let replica = context.handle.status();
     picture(context, &replica);
+    context.tls.refresh();
     let text = context.metrics.render();
     reply::typed(
         StatusCode::OK,

@@ -4,7 +4,8 @@
 //! speaks `quorate.admin.v1`. Connections are spread over threads, each with a runtime of its own,
 //! and stay on theirs: a request crosses threads only on its way to the replica and back.
 //!
-//! Reading order: `connection`, `grpc`, `methods`, `frame`, `handlers`, `convert`, `status`,
+//! Reading order: `secure`, `connection`, `grpc`, `methods`, `frame`, `handlers`, `convert`,
+//! `status`,
 //! `rest`, `probes`, `info`.
 //! Must not know: Raft, the log, how the state machine stores anything.
 //! Caveat: connections are handed out in turn, so a thread with few but busy ones may be the
@@ -23,6 +24,7 @@ mod percent;
 mod probes;
 mod reply;
 mod rest;
+mod secure;
 pub mod status;
 mod streaming;
 #[cfg(test)]
@@ -30,6 +32,7 @@ mod tests;
 
 use crate::metrics::Metrics;
 use crate::replica::Handle;
+use crate::tls::{self, Port};
 pub use context::{
     CONCURRENT_STREAMS_MAX, Config, Context, INFLIGHT_BYTES_MAX, INFLIGHT_REQUESTS_MAX,
     UNSENT_BYTES_MAX,
@@ -42,12 +45,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::Stream;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::transport::server::Connected;
 
 /// Connections the kernel holds for us before we take them.
 const BACKLOG: i32 = 4096;
@@ -118,7 +124,8 @@ impl Running {
     }
 }
 
-/// Listens and serves until `shutdown` is cancelled.
+/// Listens and serves until `shutdown` is cancelled. A port that `tls` has settings for is never
+/// served without.
 ///
 /// # Errors
 /// [`ServeError`]; then nothing is served.
@@ -126,6 +133,7 @@ pub fn serve(
     config: Config,
     handle: Handle,
     metrics: Arc<Metrics>,
+    tls: tls::Ports,
     shutdown: &CancellationToken,
 ) -> Result<Running, ServeError> {
     let clients = listen_all(&config.listen_client, "clients")?;
@@ -138,7 +146,7 @@ pub fn serve(
     let admin_addr = admin_addr.map_err(ServeError::Thread)?;
 
     let threads = config.threads.max(1);
-    let context = Arc::new(Context::new(config, handle, metrics));
+    let context = Arc::new(Context::new(config, handle, metrics, tls));
     let mut workers = Vec::with_capacity(threads);
     let mut stopped = Vec::with_capacity(threads);
     let mut first = Some((clients, admin));
@@ -269,7 +277,10 @@ impl Worker {
             // A connection that cannot be set up is as good as one that was cut.
             if let Ok(stream) = TcpStream::from_std(stream) {
                 let (context, stop) = (Arc::clone(&self.context), self.shutdown.clone());
-                tasks.spawn(connection::serve(context, stream, stop));
+                match self.context.tls.client.clone() {
+                    None => tasks.spawn(connection::serve(context, stream, stop)),
+                    Some(port) => tasks.spawn(serve_secure(context, port, stream, stop)),
+                };
             }
         }
         self.shutdown.cancelled().await;
@@ -317,6 +328,21 @@ async fn accept(
     }
 }
 
+async fn serve_secure(
+    context: Arc<Context>,
+    port: Arc<Port>,
+    stream: TcpStream,
+    stop: CancellationToken,
+) {
+    let stream = tokio::select! {
+        stream = secure::handshake(&port, &context.handshakes, stream) => stream,
+        () = stop.cancelled() => None,
+    };
+    if let Some(stream) = stream {
+        connection::serve(context, stream, stop).await;
+    }
+}
+
 async fn admin(
     context: Arc<Context>,
     listener: std::net::TcpListener,
@@ -326,10 +352,27 @@ async fn admin(
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the admin port cannot be served"),
     };
+    let Some(port) = context.tls.admin.clone() else {
+        return serve_admin(context, TcpListenerStream::new(listener), shutdown).await;
+    };
+    let (ready, accepted) = secure::admin_channel();
+    let permits = Arc::clone(&context.handshakes);
+    let accepting = secure::admin_connections(listener, port, permits, ready, shutdown.clone());
+    let serving = serve_admin(context, ReceiverStream::new(accepted), shutdown);
+    tokio::join!(accepting, serving);
+}
+
+async fn serve_admin<S>(
+    context: Arc<Context>,
+    connections: impl Stream<Item = io::Result<S>>,
+    shutdown: CancellationToken,
+) where
+    S: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
     let service = AdminServer::new(AdminService(context));
     let served = tonic::transport::Server::builder()
         .add_service(service)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), shutdown.cancelled_owned())
+        .serve_with_incoming_shutdown(connections, shutdown.cancelled_owned())
         .await;
     if let Err(error) = served {
         tracing::error!(%error, "the admin service ended");

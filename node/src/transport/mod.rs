@@ -1,4 +1,5 @@
-//! Peers: length-prefixed, checksummed frames over one TCP connection each way.
+//! Peers: length-prefixed, checksummed frames over one TCP connection each way, with TLS on both
+//! sides where the peer port has certificates.
 //!
 //! Every connection begins with a hello that names cluster, both members, and which life of its
 //! data directory the caller is (W7); strangers, stale copies and removed members are refused
@@ -13,26 +14,29 @@ mod raft_codec;
 mod receiver;
 mod sender;
 mod snapshot_message;
+mod stream;
 mod wire;
 
-pub use address::authority;
+pub use address::{authority, is_secure};
 pub use frame::{FRAME_BYTES_MAX, FrameError, FrameReader, HEADER_BYTES, put_frame};
 pub use hello::{Hello, HelloRefusal, HelloReply, PROTOCOL_VERSION, Purpose};
 pub use message::{Call, CallRefusal, ForwardRefusal, PeerMessage};
 pub use receiver::CONNECTIONS_MAX;
 pub use sender::{BACKLOG_BYTES_MAX, BACKLOG_DISCONNECTED_BYTES_MAX, ConnectError, Sent};
 pub use snapshot_message::{SnapshotMessage, WANTED_RANGES_MAX};
+pub use stream::PeerStream;
 pub use wire::DecodeError;
 
 use crate::metrics::PeerMetrics;
 use crate::storage::PeerLife;
+use crate::tls::Port;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::sync::Arc;
 
 /// Who we are among peers; fixed while the process lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Local {
     /// UUID of our cluster.
     pub cluster_uuid: [u8; 16],
@@ -42,6 +46,25 @@ pub struct Local {
     pub life: PeerLife,
     /// Where peers reach us.
     pub peer_urls: Vec<String>,
+    /// TLS in both directions; `None`: plaintext in both.
+    pub tls: Option<Arc<Port>>,
+}
+
+/// Where peers come in.
+pub struct PeerPort {
+    /// Bound and listening.
+    pub listeners: Vec<TcpListener>,
+    /// What callers must go through; `None`: plaintext.
+    pub tls: Option<Arc<Port>>,
+}
+
+impl PeerPort {
+    /// Without TLS.
+    #[must_use]
+    pub fn plain(listeners: Vec<TcpListener>) -> Self {
+        let tls = None;
+        Self { listeners, tls }
+    }
 }
 
 impl Local {
@@ -85,7 +108,12 @@ pub trait Sink: Send + Sync {
     /// The replicated membership, encoded, for a node that asks; `None` while there is none.
     fn membership(&self) -> Option<Vec<u8>>;
     /// A peer sends a snapshot; blocks the connection's own thread until that has ended.
-    fn receive_snapshot(&self, from: u64, reader: &mut FrameReader<&TcpStream>, writer: &TcpStream);
+    fn receive_snapshot(
+        &self,
+        from: u64,
+        reader: &mut FrameReader<&PeerStream>,
+        writer: &PeerStream,
+    );
     /// The process clock, ms.
     fn now_ms(&self) -> u64;
 }
@@ -103,9 +131,9 @@ impl Transport {
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(listeners: Vec<TcpListener>, sink: Arc<dyn Sink>) -> io::Result<Self> {
+    pub fn start(port: PeerPort, sink: Arc<dyn Sink>) -> io::Result<Self> {
         let who = Arc::new(receiver::Who::empty());
-        let acceptor = receiver::Acceptor::start(listeners, Arc::clone(&who), Arc::clone(&sink))?;
+        let acceptor = receiver::Acceptor::start(port, Arc::clone(&who), Arc::clone(&sink))?;
         Ok(Self {
             who,
             sink,
@@ -193,8 +221,8 @@ pub fn connect_snapshot(
     local: &Local,
     peer: u64,
     urls: &[String],
-) -> Result<TcpStream, ConnectError> {
-    let stream = sender::dial(urls).map_err(ConnectError::Io)?;
+) -> Result<PeerStream, ConnectError> {
+    let stream = sender::dial(urls, local.tls.as_deref())?;
     let reply = sender::handshake(&stream, &local.hello(peer, Purpose::Snapshot))?;
     if reply.member != peer {
         return Err(ConnectError::RefusedHere(HelloRefusal::OtherMember));
@@ -206,33 +234,30 @@ pub fn connect_snapshot(
 ///
 /// # Errors
 /// [`ConnectError`].
-pub fn query_membership(urls: &[String]) -> Result<Vec<u8>, ConnectError> {
+pub fn query_membership(urls: &[String], tls: Option<&Arc<Port>>) -> Result<Vec<u8>, ConnectError> {
     let nobody = Local {
         cluster_uuid: [0; 16],
         member: 0,
         life: NOBODY,
         peer_urls: Vec::new(),
+        tls: tls.cloned(),
     };
-    let stream = sender::dial(urls).map_err(ConnectError::Io)?;
+    let stream = sender::dial(urls, nobody.tls.as_deref())?;
     let mut bytes = Vec::new();
     nobody.hello(0, Purpose::Query).put(&mut bytes);
     stream
+        .socket()
         .set_read_timeout(Some(sender::HANDSHAKE_TIMEOUT))
         .map_err(ConnectError::Io)?;
     io::Write::write_all(&mut &stream, &bytes).map_err(ConnectError::Io)?;
     let mut reader = FrameReader::new(&stream);
     let protocol = |error: String| ConnectError::Protocol(error);
-    let (kind, body) = reader
-        .next_frame()
-        .map_err(|error| protocol(error.to_string()))?;
+    let (kind, body) = reader.next_frame()?;
     let reply = HelloReply::decode(kind, body).map_err(|error| protocol(error.to_string()))?;
     if let Some(refusal) = reply.refusal {
         return Err(ConnectError::Refused(refusal));
     }
-    match reader
-        .next_frame()
-        .map_err(|error| protocol(error.to_string()))?
-    {
+    match reader.next_frame()? {
         (message::kind::MEMBERSHIP, body) => Ok(body.to_vec()),
         (other, _) => Err(protocol(format!("frame {other} instead of the membership"))),
     }

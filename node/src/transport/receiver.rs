@@ -8,11 +8,14 @@ use super::frame::{FRAME_BYTES_MAX, FrameError, FrameReader, HEADER_BYTES};
 use super::hello::{HELLO_BYTES_MAX, Hello, HelloRefusal, HelloReply, Purpose};
 use super::message::{PeerMessage, put_membership};
 use super::sender::{HANDSHAKE_TIMEOUT, configure};
+use super::stream::PeerStream;
 use super::wire::DecodeError;
-use super::{Local, Sink};
+use super::{Local, PeerPort, Sink};
 use crate::metrics::PeerMetrics;
+use crate::tls::{Port, Side};
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
+use quorate_api::tls::HandshakeFailure;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -43,6 +46,8 @@ enum Closed {
     Decode(#[from] DecodeError),
     #[error("{0}")]
     Io(#[from] io::Error),
+    #[error("TLS: {0}")]
+    Tls(HandshakeFailure),
     #[error("refused: {0:?}")]
     Refused(HelloRefusal),
     #[error("a message names member {found:x} as its sender, the connection is of {expected:x}")]
@@ -56,6 +61,8 @@ enum Closed {
 struct Shared {
     who: Arc<Who>,
     sink: Arc<dyn Sink>,
+    /// `None`: plaintext.
+    tls: Option<Arc<Port>>,
     stopping: AtomicBool,
     next: AtomicU64,
     /// Open connections by number, the oldest first.
@@ -79,21 +86,18 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(super) fn start(
-        listeners: Vec<TcpListener>,
-        who: Arc<Who>,
-        sink: Arc<dyn Sink>,
-    ) -> io::Result<Self> {
+    pub(super) fn start(port: PeerPort, who: Arc<Who>, sink: Arc<dyn Sink>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             who,
             sink,
+            tls: port.tls,
             stopping: AtomicBool::new(false),
             next: AtomicU64::new(0),
             open: Mutex::new(BTreeMap::new()),
         });
         let mut addresses = Vec::new();
         let mut threads = Vec::new();
-        for listener in listeners {
+        for listener in port.listeners {
             addresses.push(listener.local_addr()?);
             let shared = Arc::clone(&shared);
             let thread = std::thread::Builder::new()
@@ -192,14 +196,8 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
         let spawned = std::thread::Builder::new()
             .name("peer-receive".to_owned())
             .spawn(move || {
-                if let Err(reason) = serve(&thread, number, &stream)
-                    && !matches!(reason, Closed::Frame(FrameError::Closed) | Closed::Stopping)
-                {
-                    if matches!(reason, Closed::Refused(HelloRefusal::NotReady)) {
-                        tracing::debug!(%from, %reason, "peer connection closed");
-                    } else {
-                        tracing::warn!(%from, %reason, "peer connection closed");
-                    }
+                if let Err(reason) = serve(&thread, number, &stream) {
+                    report(&thread, from, &reason);
                 }
                 let _ = stream.shutdown(Shutdown::Both);
                 thread.open.lock().remove(&number);
@@ -208,6 +206,17 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
             tracing::warn!(%error, "cannot serve a peer connection");
             shared.open.lock().remove(&number);
         }
+    }
+}
+
+fn report(shared: &Shared, from: SocketAddr, reason: &Closed) {
+    match (reason, &shared.tls) {
+        (Closed::Frame(FrameError::Closed) | Closed::Stopping, _) => {}
+        (Closed::Refused(HelloRefusal::NotReady), _) => {
+            tracing::debug!(%from, %reason, "peer connection closed");
+        }
+        (Closed::Tls(failure), Some(port)) => port.failed(Side::Accept, &from, failure),
+        _ => tracing::warn!(%from, %reason, "peer connection closed"),
     }
 }
 
@@ -225,11 +234,15 @@ fn make_room(open: &mut BTreeMap<u64, Open>) -> bool {
     true
 }
 
-fn serve(shared: &Shared, number: u64, stream: &Arc<TcpStream>) -> Result<(), Closed> {
-    configure(stream)?;
-    stream.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
-    stream.set_write_timeout(Some(HANDSHAKE_TIMEOUT))?;
-    let mut reader = FrameReader::new(&**stream);
+fn serve(shared: &Shared, number: u64, socket: &Arc<TcpStream>) -> Result<(), Closed> {
+    configure(socket)?;
+    let stream = match &shared.tls {
+        None => PeerStream::plain(Arc::clone(socket)),
+        Some(port) => PeerStream::accept(Arc::clone(socket), port).map_err(Closed::Tls)?,
+    };
+    socket.set_read_timeout(Some(HANDSHAKE_TIMEOUT))?;
+    socket.set_write_timeout(Some(HANDSHAKE_TIMEOUT))?;
+    let mut reader = FrameReader::new(&stream);
     reader.limit(HELLO_BYTES_MAX);
     let (kind, body) = reader.next_frame()?;
     let hello = Hello::decode(kind, body)?;
@@ -245,7 +258,7 @@ fn serve(shared: &Shared, number: u64, stream: &Arc<TcpStream>) -> Result<(), Cl
         boot_nonce: life.boot_nonce,
     };
     reply.put(&mut bytes);
-    let mut writer = &**stream;
+    let mut writer = &stream;
     writer.write_all(&bytes)?;
     let (hello, local) = match (refusal, hello, local) {
         (None, Some(hello), Some(local)) => (hello, local),
@@ -266,17 +279,17 @@ fn serve(shared: &Shared, number: u64, stream: &Arc<TcpStream>) -> Result<(), Cl
             Ok(())
         }
         Purpose::Snapshot => {
-            stream.set_read_timeout(Some(SNAPSHOT_TIMEOUT))?;
-            stream.set_write_timeout(Some(SNAPSHOT_TIMEOUT))?;
+            socket.set_read_timeout(Some(SNAPSHOT_TIMEOUT))?;
+            socket.set_write_timeout(Some(SNAPSHOT_TIMEOUT))?;
             shared
                 .sink
-                .receive_snapshot(hello.from, &mut reader, writer);
+                .receive_snapshot(hello.from, &mut reader, &stream);
             Ok(())
         }
         Purpose::Messages => {
             replace(shared, number, hello.from);
             shared.sink.connected(hello.from, &hello.peer_urls);
-            stream.set_read_timeout(None)?;
+            socket.set_read_timeout(None)?;
             receive(shared, &local, hello.from, &mut reader)
         }
     }
@@ -320,7 +333,7 @@ fn receive(
     shared: &Shared,
     local: &Local,
     from: u64,
-    reader: &mut FrameReader<&TcpStream>,
+    reader: &mut FrameReader<&PeerStream>,
 ) -> Result<(), Closed> {
     let counters = shared.sink.counters(local.member, from);
     let ended = receive_batches(shared, local, from, reader, &counters);
@@ -337,7 +350,7 @@ fn receive_batches(
     shared: &Shared,
     local: &Local,
     from: u64,
-    reader: &mut FrameReader<&TcpStream>,
+    reader: &mut FrameReader<&PeerStream>,
     counters: &PeerMetrics,
 ) -> Result<(), Closed> {
     loop {

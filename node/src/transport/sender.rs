@@ -3,18 +3,22 @@
 //! The owner of the replica writes straight into the socket when that would not block; whatever
 //! does not fit waits in the backlog for the link's own thread, which also dials. A backlog beyond
 //! its bound costs the connection, never the replica's time: Raft repeats what matters.
+//! With TLS everything goes through the backlog: the link's own thread encrypts.
 //! Assumes that a chunk holds whole frames. Must not know: what the frames say.
 
-use super::address;
-use super::frame::FrameReader;
+use super::address::{self, Place};
+use super::frame::{FrameError, FrameReader};
 use super::hello::{Hello, HelloRefusal, HelloReply, Purpose};
+use super::stream::{PeerStream, failure_within};
 use super::{Local, Sink};
 use crate::metrics::PeerMetrics;
+use crate::tls::{Port, Side};
 use parking_lot::{Condvar, Mutex};
+use quorate_api::tls::HandshakeFailure;
 use rustix::net::SendFlags;
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -36,7 +40,10 @@ const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
 struct State {
     urls: Vec<String>,
+    /// The socket of the live connection.
     stream: Option<Arc<TcpStream>>,
+    /// Bytes must be encrypted, which the link's thread does.
+    secure: bool,
     backlog: VecDeque<Vec<u8>>,
     backlog_bytes: usize,
     /// The link's thread is writing: nobody else may.
@@ -76,6 +83,7 @@ impl Link {
         let state = State {
             urls,
             stream: None,
+            secure: false,
             backlog: VecDeque::new(),
             backlog_bytes: 0,
             writing: false,
@@ -126,7 +134,7 @@ impl Link {
             }
             return Sent::Disconnected;
         };
-        if state.writing || !state.backlog.is_empty() {
+        if state.secure || state.writing || !state.backlog.is_empty() {
             if state.backlog_bytes + frames.len() > BACKLOG_BYTES_MAX {
                 // The oldest chunk may begin within a frame, so nothing can be left out of the
                 // stream. A peer this far behind starts afresh.
@@ -136,6 +144,10 @@ impl Link {
             }
             state.backlog_bytes += frames.len();
             state.backlog.push_back(frames);
+            if !state.writing {
+                state.writing = true;
+                self.wake.notify_one();
+            }
             return Sent::Accepted;
         }
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
@@ -190,13 +202,16 @@ impl Link {
                     backoff = BACKOFF_MIN;
                     complained = None;
                     self.counters.active.set(1);
-                    self.serve(stream);
+                    self.serve(&stream);
                     self.counters.active.set(0);
                     self.counters.disconnected.inc();
                 }
                 Err(failure) => {
                     if let ConnectError::Refused(refusal) = failure {
                         self.sink.refused(self.local.member, self.peer, refusal);
+                    }
+                    if let (ConnectError::Tls(failure), Some(port)) = (&failure, &self.local.tls) {
+                        port.count(Side::Dial, failure.reason);
                     }
                     // Once per kind of failure: a peer may be away for days.
                     let text = failure.to_string();
@@ -220,8 +235,8 @@ impl Link {
         (!state.closed).then(|| state.urls.clone())
     }
 
-    fn connect(&self, urls: &[String]) -> Result<TcpStream, ConnectError> {
-        let stream = dial(urls).map_err(ConnectError::Io)?;
+    fn connect(&self, urls: &[String]) -> Result<PeerStream, ConnectError> {
+        let stream = dial(urls, self.local.tls.as_deref())?;
         let hello = self.local.hello(self.peer, Purpose::Messages);
         let reply = handshake(&stream, &hello)?;
         if reply.member != self.peer {
@@ -231,19 +246,20 @@ impl Link {
             .admit(self.peer, reply.life())
             .map_err(ConnectError::RefusedHere)?;
         stream
+            .socket()
             .set_write_timeout(Some(WRITE_TIMEOUT))
             .map_err(ConnectError::Io)?;
         Ok(stream)
     }
 
     /// Writes the backlog whenever there is one, until the connection is lost.
-    fn serve(&self, stream: TcpStream) {
-        let stream = Arc::new(stream);
+    fn serve(&self, stream: &PeerStream) {
         let mut state = self.state.lock();
         if state.closed {
             return;
         }
-        state.stream = Some(Arc::clone(&stream));
+        state.stream = Some(stream.shared_socket());
+        state.secure = stream.is_secure();
         self.since_ms.store(self.sink.now_ms(), Ordering::Release);
         self.connected.store(true, Ordering::Release);
         loop {
@@ -256,10 +272,16 @@ impl Link {
                 continue;
             }
             state.writing = true;
-            let chunks: Vec<u8> = state.backlog.drain(..).flatten().collect();
+            let mut chunks: Vec<Vec<u8>> = state.backlog.drain(..).collect();
             state.backlog_bytes = 0;
             drop(state);
-            let written = (&*stream).write_all(&chunks);
+            let chunks = match &mut chunks[..] {
+                [chunk] => std::mem::take(chunk),
+                // One piece makes few writes, and few records.
+                chunks => chunks.concat(),
+            };
+            let mut writer = stream;
+            let written = writer.write_all(&chunks);
             if written.is_ok() {
                 self.counters.sent_bytes.inc_by(chunks.len() as u64);
             } else {
@@ -298,6 +320,12 @@ pub enum ConnectError {
     /// The network said no.
     #[error("{0}")]
     Io(io::Error),
+    /// TLS came to nothing.
+    #[error("TLS: {0}")]
+    Tls(HandshakeFailure),
+    /// The URL and this member disagree about TLS.
+    #[error("{0}")]
+    Scheme(&'static str),
     /// What answered does not speak our protocol.
     #[error("no Quorate peer answers there: {0}")]
     Protocol(String),
@@ -309,20 +337,58 @@ pub enum ConnectError {
     RefusedHere(HelloRefusal),
 }
 
-/// Dials the first address that answers.
-pub(super) fn dial(urls: &[String]) -> io::Result<TcpStream> {
-    let addresses: Vec<SocketAddr> = address::resolve(urls)?;
-    let mut failure = io::Error::from(io::ErrorKind::NotFound);
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, HANDSHAKE_TIMEOUT) {
-            Ok(stream) => {
-                configure(&stream)?;
-                return Ok(stream);
-            }
+impl From<FrameError> for ConnectError {
+    /// With TLS 1.3 a caller hears only after the handshake that he was refused.
+    fn from(error: FrameError) -> Self {
+        match &error {
+            FrameError::Io(io) => failure_within(io).map(Self::Tls),
+            FrameError::Closed
+            | FrameError::ClosedWithin
+            | FrameError::Length { .. }
+            | FrameError::Checksum { .. } => None,
+        }
+        .unwrap_or_else(|| Self::Protocol(error.to_string()))
+    }
+}
+
+/// Dials the first place that answers, and begins TLS where the peer port has it.
+pub(super) fn dial(urls: &[String], tls: Option<&Port>) -> Result<PeerStream, ConnectError> {
+    let places = address::resolve(urls).map_err(ConnectError::Io)?;
+    let mut failure = ConnectError::Io(io::ErrorKind::NotFound.into());
+    for place in places {
+        match connect(&place, tls) {
+            Ok(stream) => return Ok(stream),
             Err(error) => failure = error,
         }
     }
     Err(failure)
+}
+
+fn connect(place: &Place, tls: Option<&Port>) -> Result<PeerStream, ConnectError> {
+    // Never plaintext because a URL says so: whoever can change a URL could then listen.
+    match (place.secure, tls.is_some()) {
+        (true, true) | (false, false) => {}
+        (false, true) => {
+            return Err(ConnectError::Scheme(
+                "its peer URL begins with http://, and this member speaks TLS to its peers only; \
+                 give that member an https:// peer URL",
+            ));
+        }
+        (true, false) => {
+            return Err(ConnectError::Scheme(
+                "its peer URL begins with https://, and this member has no --peer-cert-file; start \
+                 it with the TLS flags of peers",
+            ));
+        }
+    }
+    let socket =
+        TcpStream::connect_timeout(&place.address, HANDSHAKE_TIMEOUT).map_err(ConnectError::Io)?;
+    configure(&socket).map_err(ConnectError::Io)?;
+    let socket = Arc::new(socket);
+    match tls {
+        None => Ok(PeerStream::plain(socket)),
+        Some(port) => PeerStream::dial(socket, &place.host, port).map_err(ConnectError::Tls),
+    }
 }
 
 /// Options of every peer socket: no delay, and a dead host is noticed.
@@ -339,23 +405,32 @@ pub(super) fn configure(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// Says hello and waits for the answer.
-pub(super) fn handshake(stream: &TcpStream, hello: &Hello) -> Result<HelloReply, ConnectError> {
+pub(super) fn handshake(stream: &PeerStream, hello: &Hello) -> Result<HelloReply, ConnectError> {
     let mut bytes = Vec::new();
     hello.put(&mut bytes);
-    stream
+    let socket = stream.socket();
+    socket
         .set_read_timeout(Some(HANDSHAKE_TIMEOUT))
         .map_err(ConnectError::Io)?;
-    stream
+    socket
         .set_write_timeout(Some(HANDSHAKE_TIMEOUT))
         .map_err(ConnectError::Io)?;
     let mut writer = stream;
-    writer.write_all(&bytes).map_err(ConnectError::Io)?;
+    let said = writer.write_all(&bytes);
     // The reply is the only frame that comes back before we ask for more, so nothing is lost in
-    // the reader's buffer.
+    // the reader's buffer. A refusal by TLS may be waiting even when nothing could be said.
     let mut reader = FrameReader::new(stream);
-    let (kind, body) = reader
-        .next_frame()
-        .map_err(|error| ConnectError::Protocol(error.to_string()))?;
+    let (kind, body) = match (reader.next_frame(), said) {
+        (Ok(frame), Ok(())) => frame,
+        (Err(error), Ok(())) => return Err(error.into()),
+        (heard, Err(said)) => {
+            let refused = heard.err().map(ConnectError::from);
+            return Err(match refused {
+                Some(refused @ ConnectError::Tls(_)) => refused,
+                _ => ConnectError::Io(said),
+            });
+        }
+    };
     let reply = HelloReply::decode(kind, body)
         .map_err(|error| ConnectError::Protocol(error.to_string()))?;
     match reply.refusal {

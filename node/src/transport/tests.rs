@@ -12,7 +12,7 @@ use quorate_raft::{
     Payload, ReadId, SnapshotMeta, Term,
 };
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 fn id(term: u64, index: u64) -> EntryId {
@@ -358,7 +358,7 @@ impl Sink for Recorder {
         Some(b"members".to_vec())
     }
 
-    fn receive_snapshot(&self, _: u64, _: &mut FrameReader<&TcpStream>, _: &TcpStream) {}
+    fn receive_snapshot(&self, _: u64, _: &mut FrameReader<&PeerStream>, _: &PeerStream) {}
 
     fn now_ms(&self) -> u64 {
         1
@@ -369,24 +369,35 @@ struct Peer {
     transport: Transport,
     recorder: Arc<Recorder>,
     address: SocketAddr,
+    tls: Option<Arc<crate::tls::Port>>,
 }
 
 impl Peer {
     fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    fn start_with(tls: Option<Arc<crate::tls::Port>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let recorder = Arc::new(Recorder::default());
         let sink: Arc<dyn Sink> = recorder.clone();
-        let transport = Transport::start(vec![listener], sink).unwrap();
+        let port = PeerPort {
+            listeners: vec![listener],
+            tls: tls.clone(),
+        };
+        let transport = Transport::start(port, sink).unwrap();
         Self {
             transport,
             recorder,
             address,
+            tls,
         }
     }
 
     fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
     }
 
     fn identify(&mut self, member: u64, uuid: u8) {
@@ -399,6 +410,7 @@ impl Peer {
                 boot_nonce: member,
             },
             peer_urls: vec![self.url()],
+            tls: self.tls.clone(),
         }));
     }
 
@@ -532,11 +544,14 @@ fn garbage_closes_its_connection_and_nothing_else() {
 #[test]
 fn a_node_without_identity_may_ask_for_the_membership() {
     let mut b = Peer::start();
-    let refused = query_membership(&[b.url()]).unwrap_err();
+    let refused = query_membership(&[b.url()], None).unwrap_err();
     assert!(
         matches!(refused, ConnectError::Refused(HelloRefusal::NotReady)),
         "{refused}"
     );
     b.identify(2, 7);
-    assert_eq!(query_membership(&[b.url()]).unwrap(), b"members");
+    assert_eq!(query_membership(&[b.url()], None).unwrap(), b"members");
 }
+
+/// The same over TLS, and what TLS refuses.
+mod secure;

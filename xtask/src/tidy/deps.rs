@@ -64,6 +64,16 @@ const MUST_NOT_NAME: &[(&str, &[&str], &str)] = &[
         "transport moves frames; of storage it knows the life of a peer, a plain value",
     ),
     (
+        "node/src/tls",
+        &["crate::replica", "crate::server", "crate::transport", "tokio"],
+        "tls holds certificates and decides who is let in; it knows no connection",
+    ),
+    (
+        "operator/src/certificates",
+        &["kube::", "tokio", "std::fs", "Instant", "SystemTime"],
+        "certificates are issued from arguments: read files and the clock elsewhere",
+    ),
+    (
         "operator/src/plan",
         &[
             "kube::Client",

@@ -6,6 +6,7 @@ use crate::config::{InitialMember, InitialState, NodeConfig, Start};
 use crate::env::real::{SystemClock, SystemRng};
 use crate::kv::Applied;
 use crate::metrics::Metrics;
+use crate::transport::PeerPort;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -184,7 +185,8 @@ impl TestCluster {
         let metrics = Arc::new(Metrics::default());
         slot.metrics = Arc::clone(&metrics);
         let doors = doors(&slot.dir, &slot.gate);
-        let replica = Replica::start(&slot.config, doors, vec![listener], metrics)?;
+        let peers = PeerPort::plain(vec![listener]);
+        let replica = Replica::start(&slot.config, doors, peers, metrics)?;
         slot.replica = Some(replica);
         Ok(())
     }
@@ -232,7 +234,8 @@ impl TestCluster {
         let config = &self.slots[slot].config;
         let dir = &self.slots[slot].dir;
         let doors = doors(dir, &Arc::default());
-        match Replica::start(config, doors, Vec::new(), Arc::new(Metrics::default())) {
+        let peers = PeerPort::plain(Vec::new());
+        match Replica::start(config, doors, peers, Arc::new(Metrics::default())) {
             Ok(_) => panic!("a second replica runs on {}", dir.display()),
             Err(error) => error,
         }

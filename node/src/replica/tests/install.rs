@@ -20,7 +20,7 @@ use crate::storage::codec::put_snapshot_meta;
 use crate::storage::revision_log::tests::disk::{Loss, TestDisk};
 use crate::storage::revision_log::{Flushed, Options, Snapshot, SnapshotReceiver};
 use crate::storage::{PeerLife, PeersSeen, Wal, WalOptions};
-use crate::transport::{Local, Transport};
+use crate::transport::{Local, PeerPort, Transport};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use quorate_raft::{
     Entry, EntryId, HardState, LogIndex, Node, Payload, Persist, PersistId, SnapshotMeta, Term,
@@ -165,7 +165,7 @@ fn shell(disk: &TestDisk, new: &NewMember) -> Shell {
     });
     let seen = PeersSeen::open(disk.door(), [1; 16], false).unwrap();
     let sink = PeerSink::new(Arc::clone(&shared), Arc::clone(&metrics), seen, disk.door());
-    let transport = Transport::start(Vec::new(), Arc::new(sink)).unwrap();
+    let transport = Transport::start(PeerPort::plain(Vec::new()), Arc::new(sink)).unwrap();
     let (inbox, counted) = (shared.inbox.clone(), Arc::clone(&metrics));
     let thread = DiskThread::start(wal, inbox, clock, counted).unwrap();
     let life = PeerLife {
@@ -181,6 +181,7 @@ fn shell(disk: &TestDisk, new: &NewMember) -> Shell {
             member: new.member_id,
             life,
             peer_urls: Vec::new(),
+            tls: None,
         },
         log_found: LogIndex(0),
     };

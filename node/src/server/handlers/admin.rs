@@ -7,6 +7,7 @@
 use crate::replica::{self, AdminError, MembershipView, Phase, RequestError};
 use crate::server::context::Context;
 use crate::server::status::Status;
+use crate::tls::Port;
 use quorate_api::admin::v1 as pb;
 use quorate_api::admin::v1::admin_server::Admin;
 use quorate_api::admin::v1::change_response::Outcome;
@@ -309,6 +310,17 @@ fn identity(context: &Context) -> pb::IdentityResponse {
         cluster_id: replica.cluster_id,
         name: context.config.name.clone(),
         detail,
+        certificates: context.tls.all().map(certificate).collect(),
+    }
+}
+
+fn certificate(port: &Port) -> pb::PortCertificate {
+    let report = port.report();
+    pb::PortCertificate {
+        port: report.port.label().to_owned(),
+        serial: report.serial,
+        not_after_s: report.not_after_s,
+        bundle_hash: report.bundle_hash,
     }
 }
 

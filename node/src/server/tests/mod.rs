@@ -3,11 +3,13 @@
 mod compaction;
 mod grpc;
 mod http;
+mod tls;
 
 use super::{Config, Running, serve};
 use crate::config::NodeConfig;
 use crate::metrics::Metrics;
 use crate::replica::solo::{REQUEST_BYTES_MAX, Solo};
+use crate::tls::Ports;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +31,14 @@ impl Served {
         };
         let shutdown = CancellationToken::new();
         let metrics = Arc::new(Metrics::default());
-        let running = serve(config, solo.handle.clone(), metrics, &shutdown).unwrap();
+        let running = serve(
+            config,
+            solo.handle.clone(),
+            metrics,
+            Ports::default(),
+            &shutdown,
+        )
+        .unwrap();
         Self {
             solo,
             running,
@@ -69,6 +78,7 @@ fn a_port_in_use_is_refused_with_its_address() {
         config,
         served.solo.handle.clone(),
         Arc::default(),
+        Ports::default(),
         &shutdown,
     )
     .err();
