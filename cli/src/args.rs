@@ -122,7 +122,7 @@ Examples:
   quorate node --help                             every flag"
     )]
     Node(RawArgs),
-    /// Tools around the KvCluster resource: its definition, and a check of manifests.
+    /// Run the operator on Kubernetes, print its resource, check manifests.
     Operator(commands::operator::OperatorArgs),
     /// Look into the write-ahead log of a stopped member.
     Wal(commands::wal::WalArgs),

@@ -95,7 +95,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::EndpointHealth(args) => block_on(endpoint_health::run(&args, &common)),
         Command::Up(args) => block_on(up::run(&args, &common)),
         Command::Node(raw) => return launch::node(launch::CalledAs::QuorateNode, &raw.args),
-        Command::Operator(args) => operator::run(&args, &common),
+        Command::Operator(args) => block_on(operator::run(args, &common)),
         Command::Wal(args) => launch::wal(&args, &common),
         Command::Version => version::run(&common),
         Command::Completion(args) => completion::run(&args, &common),

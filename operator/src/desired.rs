@@ -26,6 +26,13 @@ pub struct Desired {
     pub repair: Repair,
     /// Status and deletion only.
     pub paused: bool,
+    /// Slots are stopped by a human when they are to begin anew; the operator only reports.
+    pub manual_update: bool,
+    /// How long a member must have been ready before the next is stopped, in milliseconds.
+    pub min_ready_ms: i64,
+    /// How long a member may take to serve again before the update counts as stalled, in
+    /// milliseconds.
+    pub progress_deadline_ms: i64,
     /// Stop every slot, keep volumes and membership.
     pub hibernate: bool,
     /// A human asks to replace this member in place.

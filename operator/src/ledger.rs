@@ -15,7 +15,7 @@ use crate::crd::{BackoffStatus, BootstrapStatus, KvClusterStatus, OperationStatu
 use crate::ids::{ClusterUuid, DirectoryId, MemberId, Slot, SlotUid, UnixMs, VolumeUid};
 use crate::record::{
     Abort, Backoff, BootstrapRecord, BootstrapState, Hibernate, LastMember, Newcomer, Operation,
-    OperationKind, Record, Replace, ScaleDown, ScaleUp, TransferAttempt,
+    OperationKind, Record, Replace, Restart, ScaleDown, ScaleUp, TransferAttempt, Update,
 };
 
 /// A field of the stored status that cannot be understood.
@@ -200,13 +200,7 @@ fn operation_from(status: &OperationStatus) -> Result<Operation, LedgerError> {
             victim: member("operation.memberId", status.member_id.as_ref())?,
             life: status.pod_uid.clone().map(SlotUid),
             volume: status.claim_uid.clone().map(VolumeUid),
-            transfer: match (status.transfer_term, &status.transfer_at) {
-                (Some(term), Some(at)) => Some(TransferAttempt {
-                    term: unsigned("operation.transferTerm", term)?,
-                    at: unix_ms(at),
-                }),
-                _ => None,
-            },
+            transfer: transfer_from(status)?,
         }),
         "Replace" => OperationKind::Replace(Replace {
             old_member: member("operation.memberId", status.member_id.as_ref())?,
@@ -220,6 +214,22 @@ fn operation_from(status: &OperationStatus) -> Result<Operation, LedgerError> {
             size: size("operation.fromReplicas", status.from_replicas)?,
             top: slot_from(status)?,
         }),
+        "Update" => OperationKind::Update(Update {
+            revision: needed("operation.revision", status.revision.clone())?,
+            at: match (&status.pod_uid, &status.deadline) {
+                (Some(uid), Some(deadline)) => Some(Restart {
+                    slot: slot_from(status)?,
+                    life: SlotUid(uid.clone()),
+                    deadline: unix_ms(deadline),
+                }),
+                _ => None,
+            },
+            transfer: transfer_from(status)?,
+            transfers: unsigned(
+                "operation.attempts",
+                i64::from(status.attempts.unwrap_or(0)),
+            )?,
+        }),
         other => return Err(wrong("operation.type", format!("`{other}` is not known"))),
     };
     let started_at = needed("operation.startedAt", status.started_at.as_ref())?;
@@ -228,6 +238,21 @@ fn operation_from(status: &OperationStatus) -> Result<Operation, LedgerError> {
         started_at: unix_ms(started_at),
         kind,
     })
+}
+
+fn transfer_from(status: &OperationStatus) -> Result<Option<TransferAttempt>, LedgerError> {
+    match (status.transfer_term, &status.transfer_at) {
+        (Some(term), Some(at)) => Ok(Some(TransferAttempt {
+            term: unsigned("operation.transferTerm", term)?,
+            at: unix_ms(at),
+        })),
+        _ => Ok(None),
+    }
+}
+
+fn transfer_to(transfer: Option<TransferAttempt>, status: &mut OperationStatus) {
+    status.transfer_term = transfer.map(|attempt| signed(attempt.term));
+    status.transfer_at = transfer.map(|attempt| time(attempt.at));
 }
 
 fn size(field: &'static str, value: Option<i32>) -> Result<u32, LedgerError> {
@@ -290,8 +315,7 @@ fn operation_to(operation: &Operation) -> OperationStatus {
             status.member_id = Some(down.victim.to_hex());
             status.pod_uid = down.life.as_ref().map(|uid| uid.0.clone());
             status.claim_uid = down.volume.as_ref().map(|uid| uid.0.clone());
-            status.transfer_term = down.transfer.map(|attempt| signed(attempt.term));
-            status.transfer_at = down.transfer.map(|attempt| time(attempt.at));
+            transfer_to(down.transfer, &mut status);
         }
         OperationKind::Replace(replace) => {
             status.member_id = Some(replace.old_member.to_hex());
@@ -303,6 +327,14 @@ fn operation_to(operation: &Operation) -> OperationStatus {
         OperationKind::Hibernate(hibernate) => {
             status.from_replicas = Some(small(hibernate.size));
             status.slot = Some(small(hibernate.top.0));
+        }
+        OperationKind::Update(update) => {
+            status.revision = Some(update.revision.clone());
+            status.slot = update.at.as_ref().map(|at| small(at.slot.0));
+            status.pod_uid = update.at.as_ref().map(|at| at.life.0.clone());
+            status.deadline = update.at.as_ref().map(|at| time(at.deadline));
+            status.attempts = (update.transfers > 0).then(|| small(update.transfers));
+            transfer_to(update.transfer, &mut status);
         }
     }
     status

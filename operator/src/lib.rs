@@ -18,6 +18,7 @@ pub mod manifest;
 pub mod observed;
 pub mod plan;
 pub mod platform;
+pub mod process;
 pub mod quantity;
 pub mod reconcile;
 pub mod record;

@@ -93,6 +93,9 @@ pub struct SlotsView {
     /// What runs, or ran last, in each slot. A slot may be missing although it is below the count:
     /// then nothing was started in it yet.
     pub lives: BTreeMap<Slot, LifeView>,
+    /// The template that lives begun now would have. `None` where the platform has no templates, or
+    /// has not taken the newest one in yet.
+    pub revision: Option<String>,
 }
 
 /// One life of a slot: a pod or a process.
@@ -104,6 +107,10 @@ pub struct LifeView {
     pub state: LifeState,
     /// It passes its readiness check.
     pub ready: bool,
+    /// Since when it passes, where the platform knows.
+    pub ready_since: Option<UnixMs>,
+    /// It began with another template than [`SlotsView::revision`]; `false` where that is not known.
+    pub outdated: bool,
     /// The volume it holds, if it holds one already.
     pub volume: Option<VolumeUid>,
     /// How it is shown to people: a pod's name, or `slot 0`.
@@ -114,6 +121,10 @@ pub struct LifeView {
     pub role_label: Option<Role>,
     /// The role label exists on this platform and must follow the membership.
     pub wants_role_label: bool,
+    /// What the platform says keeps it from running, for people.
+    pub trouble: Option<String>,
+    /// The machine it runs on, where there are several.
+    pub host: Option<String>,
 }
 
 /// How one life of a slot fares.
@@ -147,7 +158,9 @@ pub enum Pending {
     Unschedulable,
     /// Its volume does not exist (kubernetes/kubernetes#74374).
     VolumeMissing,
-    /// Anything else: image, quota, admission.
+    /// Its image cannot be had.
+    Image,
+    /// Anything else: quota, admission, a mount that fails.
     Other,
 }
 
@@ -180,6 +193,8 @@ pub struct VolumeView {
     pub capacity_bytes: Option<u64>,
     /// It is tied to a machine that no longer exists.
     pub node_gone: bool,
+    /// Its name, where it has one.
+    pub name: Option<String>,
 }
 
 /// Whom a volume belongs to. Written before the volume is first used.

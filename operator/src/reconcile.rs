@@ -62,7 +62,14 @@ impl<E> Pass<E> {
             .plan
             .as_ref()
             .map_or(Requeue::Refused, |plan| plan.requeue);
-        if self.failure.is_some() {
+        // What a member says of itself wakes nobody: while one is not ready it is asked again soon.
+        let unready = self
+            .status
+            .conditions
+            .iter()
+            .any(|condition| condition.type_ == "MembersReady" && condition.status != "True");
+        let quiet = self.plan.as_ref().is_some_and(|plan| plan.notes.is_empty());
+        if self.failure.is_some() || (planned == Requeue::Idle && quiet && unready) {
             Requeue::Soon
         } else {
             planned

@@ -91,6 +91,8 @@ pub enum OperationKind {
     Replace(Replace),
     /// Every slot stopped.
     Hibernate(Hibernate),
+    /// Every slot begun anew, one by one.
+    Update(Update),
 }
 
 impl OperationKind {
@@ -102,8 +104,33 @@ impl OperationKind {
             OperationKind::ScaleDown(_) => "ScaleDown",
             OperationKind::Replace(_) => "Replace",
             OperationKind::Hibernate(_) => "Hibernate",
+            OperationKind::Update(_) => "Update",
         }
     }
+}
+
+/// Every slot begun anew with the newest template, the leader last (protocol 3.7).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Update {
+    /// The template.
+    pub revision: String,
+    /// What was stopped last.
+    pub at: Option<Restart>,
+    /// The attempt to move leadership to a member that is up to date.
+    pub transfer: Option<TransferAttempt>,
+    /// How often that was tried.
+    pub transfers: u32,
+}
+
+/// A life that is stopped so that its slot begins anew.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Restart {
+    /// The slot.
+    pub slot: Slot,
+    /// The life that is stopped.
+    pub life: SlotUid,
+    /// From when on the update counts as stalled.
+    pub deadline: UnixMs,
 }
 
 /// One more member (protocol 3.4).
@@ -223,6 +250,7 @@ impl Operation {
             OperationKind::ScaleUp(up) => Some(up.newcomer.slot),
             OperationKind::ScaleDown(down) => Some(down.slot),
             OperationKind::Replace(replace) => Some(replace.newcomer.slot),
+            OperationKind::Update(update) => update.at.as_ref().map(|at| at.slot),
             OperationKind::Hibernate(_) => None,
         }
     }
@@ -233,7 +261,9 @@ impl Operation {
         match &self.kind {
             OperationKind::ScaleUp(up) => Some(&up.newcomer),
             OperationKind::Replace(replace) => Some(&replace.newcomer),
-            OperationKind::ScaleDown(_) | OperationKind::Hibernate(_) => None,
+            OperationKind::ScaleDown(_)
+            | OperationKind::Hibernate(_)
+            | OperationKind::Update(_) => None,
         }
     }
 }

@@ -11,7 +11,7 @@
 use crate::crd::{
     ANNOTATION_ABORT_OPERATION, ANNOTATION_REPLACE_MEMBER, BootstrapSpec, Destination, KvCluster,
     KvClusterSpec, NAME_LENGTH_MAX, PeerTls, REPLICAS_MAX, RESERVED_CONFIG, RESERVED_PREFIXES,
-    RepairAction, RetentionPolicy, STORAGE_BYTES_MIN, TlsMode,
+    RepairAction, RetentionPolicy, STORAGE_BYTES_MIN, TlsMode, UpdateStrategy,
 };
 use crate::desired::{Bootstrap, Desired, Repair, RepairPolicy, ReplaceRequest, VolumePolicy};
 use crate::ids::{ClusterUuid, MemberId, Slot};
@@ -87,6 +87,9 @@ pub fn validate(resource: &KvCluster, record: &Record) -> Result<Desired, Invali
         repair,
         paused: spec.paused,
         hibernate: spec.hibernate,
+        manual_update: spec.update.strategy == UpdateStrategy::Manual,
+        min_ready_ms: i64::from(spec.update.min_ready_seconds).saturating_mul(1_000),
+        progress_deadline_ms: duration_ms(&spec.update.progress_deadline).unwrap_or(0),
         replace_request,
         abort_request: annotations.get(ANNOTATION_ABORT_OPERATION).cloned(),
         tls_peer: spec.tls.peer.mode != TlsMode::Disabled,

@@ -4,6 +4,7 @@
 
 mod certificates;
 mod convergence;
+mod kubernetes;
 mod manifests;
 mod scripts;
 mod world;

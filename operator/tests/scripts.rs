@@ -4,6 +4,7 @@
 //! | Command | What it does |
 //! |---|---|
 //! | `create N` | a new object that wants N members |
+//! | `template [bad=yes]` | from now on the platform has templates, and this is a new one |
 //! | `spec key=value…` | edits it: `replicas`, `paused`, `hibernate`, `retain`, `delete` |
 //! | `run` | passes until nothing happens, without output |
 //! | `until STEP` | passes until the next step has that name, which is not taken |
@@ -79,7 +80,11 @@ fn show(step: &Step) -> String {
                 was.map_or("none".to_owned(), |was| was.to_string())
             )
         }
-        Step::StopSlot { slot, uid } => format!("stop-slot {slot} uid={uid}"),
+        Step::StopSlot { slot, uid, asking } => {
+            let asking = asking.map_or_else(String::new, |id| format!(" asking={id}"));
+            format!("stop-slot {slot} uid={uid}{asking}")
+        }
+        Step::LabelSlot { slot, role, .. } => format!("label-slot {slot} role={role:?}"),
         Step::RestartSlot { slot, uid } => format!("restart-slot {slot} uid={uid}"),
         Step::Bootstrap { slot, member, .. } => format!("bootstrap slot={slot} member={member}"),
         Step::MemberAdd {
@@ -161,6 +166,7 @@ impl Script {
         let desired = &mut self.0.desired;
         match key {
             "replicas" => desired.replicas = value.parse()?,
+            "manual" => desired.manual_update = value == "yes",
             "paused" => desired.paused = value == "yes",
             "hibernate" => desired.hibernate = value == "yes",
             "retain" => desired.when_scaled = VolumePolicy::Retain,
@@ -230,6 +236,13 @@ impl Runner for Script {
                 let members = world.group.iter().flat_map(|group| &group.members);
                 let learners = members.filter(|(_, row)| row.1 == Role::Learner);
                 world.lagging = learners.map(|(id, _)| *id).collect();
+            }
+            "template" => {
+                let next = world.revision.map_or(0, |revision| revision + 1);
+                world.revision = Some(next);
+                if keyed.contains(&("bad", "yes")) {
+                    world.bad.insert(next);
+                }
             }
             "wait" => world.now += i64::from(number()?),
             "lead" => {

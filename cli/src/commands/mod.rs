@@ -9,6 +9,7 @@ pub mod list;
 pub mod member;
 pub mod move_leader;
 pub mod operator;
+pub mod operator_run;
 pub mod put;
 pub mod status;
 pub mod txn;

@@ -1,4 +1,4 @@
-//! `quorate operator`: tools around the KvCluster resource.
+//! `quorate operator`: the operator itself, and tools around the KvCluster resource.
 
 use std::path::PathBuf;
 
@@ -7,6 +7,7 @@ use quorate_operator::record::Record;
 use quorate_operator::{crd, manifest, validate};
 use serde_json::json;
 
+use super::operator_run;
 use crate::args::{Common, Format};
 use crate::failure::Failure;
 use crate::input;
@@ -18,6 +19,7 @@ use crate::output::Printer;
     arg_required_else_help = true,
     after_help = "\
 Examples:
+  quorate operator run
   quorate operator crd | kubectl apply -f -
   quorate operator check deploy/examples/kvcluster.yaml"
 )]
@@ -28,6 +30,8 @@ pub struct OperatorArgs {
 
 #[derive(Debug, Subcommand)]
 enum OperatorCommand {
+    /// Run the operator on Kubernetes.
+    Run(Box<operator_run::RunArgs>),
     /// Print the CustomResourceDefinition of KvCluster.
     #[command(after_help = "Example:\n  quorate operator crd | kubectl apply -f -")]
     Crd,
@@ -47,17 +51,19 @@ The exit code is 2 when the manifest would be refused.")]
 /// Runs `operator`.
 ///
 /// # Errors
-/// [`Failure::Usage`] for a manifest that would be refused, naming file, line and field.
-pub fn run(args: &OperatorArgs, common: &Common) -> Result<(), Failure> {
+/// As `run` says; [`Failure::Usage`] for a manifest that would be refused, naming file, line and
+/// field.
+pub async fn run(args: OperatorArgs, common: &Common) -> Result<(), Failure> {
     let printer = Printer::new(common, Format::Simple);
-    match &args.command {
+    match args.command {
+        OperatorCommand::Run(args) => operator_run::run(*args).await,
         OperatorCommand::Crd => {
             let yaml = crd::crd_yaml().map_err(|error| Failure::refused(error.to_string()))?;
             printer.raw(yaml.as_bytes())
         }
         OperatorCommand::Check { manifest: path } => {
             let shown = path.display().to_string();
-            let text = String::from_utf8(input::read_file(path)?)
+            let text = String::from_utf8(input::read_file(&path)?)
                 .map_err(|_| Failure::usage(format!("{shown}: is not UTF-8 text")))?;
             let cluster = manifest::parse(&shown, &text)
                 .map_err(|error| Failure::usage(error.to_string()))?;

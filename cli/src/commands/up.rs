@@ -101,7 +101,7 @@ fn until(args: &UpArgs, common: &Common) -> Result<Until, Failure> {
 }
 
 /// Ends with the first of the signals that mean "stop".
-fn stop_signals() -> Result<impl Future<Output = ()>, Failure> {
+pub(super) fn stop_signals() -> Result<impl Future<Output = ()>, Failure> {
     let wrong = |error| Failure::refused(format!("signals cannot be received: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(wrong)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(wrong)?;

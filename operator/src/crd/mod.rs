@@ -49,6 +49,8 @@ pub const FINALIZER: &str = "quorate.dev/cleanup";
 pub const ANNOTATION_REPLACE_MEMBER: &str = "quorate.dev/replace-member";
 /// Annotation: abort the operation of that ID.
 pub const ANNOTATION_ABORT_OPERATION: &str = "quorate.dev/abort-operation";
+/// Annotation: all pods begin anew, one by one; an RFC 3339 time.
+pub const ANNOTATION_RESTARTED_AT: &str = "quorate.dev/restarted-at";
 /// Prefixes of labels and annotations that are the operator's.
 pub const RESERVED_PREFIXES: [&str; 2] = ["quorate.dev/", "app.kubernetes.io/"];
 /// Settings of the node that the operator renders itself.

@@ -292,6 +292,10 @@ pub struct OperationStatus {
     /// Which life of the slot begins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<i64>,
+    /// The template that every pod is to have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub revision: Option<String>,
     /// The number of slots it found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live_replicas: Option<i32>,

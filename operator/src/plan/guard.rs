@@ -79,6 +79,12 @@ const QUORUM_WITH: Guard = Guard {
     check: quorum_with,
 };
 
+const QUORUM_WHILE_STOPPED: Guard = Guard {
+    name: "quorum-while-stopped",
+    reason: Reason::WouldLoseQuorum,
+    check: quorum_while_stopped,
+};
+
 /// Before a learner is added.
 pub(super) const ADD_LEARNER: &[Guard] = &[MEMBERSHIP_KNOWN, SETTLED, QUORUM_PRESENT, NO_LEARNER];
 /// Before a learner becomes a voter.
@@ -105,6 +111,8 @@ pub(super) const REMOVE_VOTER: &[Guard] = &[
     LAST_TWO_ALIVE,
     SURVIVOR_LEADS,
 ];
+/// Before a voter that serves is stopped and begun anew.
+pub(super) const STOP: &[Guard] = &[MEMBERSHIP_KNOWN, SETTLED, QUORUM_WHILE_STOPPED];
 /// Before a learner is removed: it counts for nothing, but the change must commit.
 pub(super) const REMOVE_LEARNER: &[Guard] = &[MEMBERSHIP_KNOWN, SETTLED, QUORUM_PRESENT];
 
@@ -183,6 +191,38 @@ fn quorum_without(facts: &Facts, target: MemberId) -> (bool, String) {
     } else {
         let why = format!(
             "Without member {target}, {alive} of {voters} voters would be healthy and {needed} are needed."
+        );
+        (false, why)
+    }
+}
+
+/// The quorum of the same configuration, without the one that is stopped (H36). One or two voters
+/// have no such quorum: then all must be well, and there is a pause in service.
+fn quorum_while_stopped(facts: &Facts, target: MemberId) -> (bool, String) {
+    let voters = facts.voters.len();
+    let others = facts.healthy.iter().filter(|id| **id != target).count();
+    let needed = quorum(voters);
+    if voters <= 2 {
+        let all = facts.healthy.len() == voters && voters > 0;
+        let why = if all {
+            format!("all {voters} voters are healthy; there is no redundancy")
+        } else {
+            let alive = facts.healthy.len();
+            format!("{alive} of {voters} voters are healthy; all must be before one is stopped.")
+        };
+        return (all, why);
+    }
+    if others >= needed {
+        (
+            true,
+            format!(
+                "while member {target} is stopped, {others} of {voters} serve, {needed} needed"
+            ),
+        )
+    } else {
+        let why = format!(
+            "While member {target} is stopped, {others} of {voters} voters would serve and {needed} \
+             are needed."
         );
         (false, why)
     }

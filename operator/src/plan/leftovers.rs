@@ -34,10 +34,27 @@ pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
             };
         }
     }
+    if let Some(step) = label_of_nobody(facts) {
+        return Decision::Act(step);
+    }
     if facts.operation().is_some() {
         return Decision::Pass;
     }
     above_bound(facts).map_or(Decision::Pass, Decision::Act)
+}
+
+/// A life that still shows the role of a member that was removed: clients and budget must not count
+/// it (H38).
+fn label_of_nobody(facts: &Facts) -> Option<Step> {
+    let lives = &facts.observed.slots.known()?.lives;
+    let labelled = lives.iter().filter(|(_, life)| life.role_label.is_some());
+    let mut nobodys = labelled.filter(|(slot, _)| facts.member_in(**slot).is_none());
+    let (slot, life) = nobodys.next()?;
+    Some(Step::LabelSlot {
+        slot: *slot,
+        uid: life.uid.clone(),
+        role: None,
+    })
 }
 
 /// A learner in a slot of ours that no operation speaks of and that cannot simply be promoted. One

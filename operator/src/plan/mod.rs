@@ -25,6 +25,7 @@ mod restart;
 mod scale_down;
 mod scale_up;
 mod step;
+mod update;
 mod volumes;
 
 pub use facts::{Facts, quorum};
@@ -81,6 +82,10 @@ pub enum Reason {
     Repairing,
     /// A slot that has ended will be started again.
     Restarting,
+    /// Members begin anew with the newest template.
+    Updating,
+    /// A member that began anew does not serve; no other is stopped.
+    UpdateStalled,
     /// The cluster is going to sleep or waking.
     Hibernating,
     /// Every slot is stopped, as asked for.
@@ -121,6 +126,8 @@ impl Reason {
             Reason::ScalingDown => "ScalingDown",
             Reason::Repairing => "Repairing",
             Reason::Restarting => "Restarting",
+            Reason::Updating => "Updating",
+            Reason::UpdateStalled => "UpdateStalled",
             Reason::Hibernating => "Hibernating",
             Reason::Hibernated => "Hibernated",
             Reason::Deleting => "Deleting",
@@ -152,6 +159,7 @@ impl Reason {
                 | Reason::AdoptionRequired
                 | Reason::MemberLost
                 | Reason::CrashLooping
+                | Reason::UpdateStalled
         )
     }
 }
@@ -229,6 +237,7 @@ const RULES: &[Rule] = &[
     rule("bootstrap", Asked::WhenIdle, bootstrap::decide),
     rule("slots", Asked::WhileWaiting, objects::raise_slots),
     rule("leftovers", Asked::WhileWaiting, leftovers::decide),
+    rule("outdated", Asked::WhileWaiting, update::broken),
     rule("restart", Asked::DespiteConflict, restart::decide),
     rule("replace", Asked::WhenIdle, replace::decide),
     rule("promote", Asked::WhenIdle, scale_up::promote),
@@ -240,6 +249,7 @@ const RULES: &[Rule] = &[
         Asked::WhenIdle,
         scale_down::decide_out_of_range,
     ),
+    rule("update", Asked::WhenIdle, update::decide),
 ];
 
 /// Decides the next step.
@@ -302,7 +312,8 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
 }
 
 fn requeue(notes: &[Note]) -> Requeue {
-    if notes.is_empty() {
+    let rests = |note: &Note| matches!(note.reason, Reason::Paused | Reason::Hibernated);
+    if notes.iter().all(rests) {
         Requeue::Idle
     } else if notes.iter().all(|note| note.reason.is_refusal()) {
         Requeue::Refused

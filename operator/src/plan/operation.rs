@@ -1,6 +1,6 @@
 //! Rule 4: the recorded operation goes on, or is undone.
 
-use super::{Decision, Facts, Verdict, hibernate, replace, scale_down, scale_up};
+use super::{Decision, Facts, Verdict, hibernate, replace, scale_down, scale_up, update};
 use crate::record::OperationKind;
 
 pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
@@ -11,6 +11,7 @@ pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
         OperationKind::ScaleUp(up) => scale_up::go_on(facts, operation, up, verdicts),
         OperationKind::ScaleDown(down) => scale_down::go_on(facts, operation, down, verdicts),
         OperationKind::Replace(replace) => replace::go_on(facts, operation, replace, verdicts),
+        OperationKind::Update(update) => update::go_on(facts, operation, update, verdicts),
         OperationKind::Hibernate(hibernate) => hibernate::go_on(facts, operation, hibernate),
     }
 }

@@ -79,6 +79,9 @@ pub enum Step {
         slot: Slot,
         /// Which life.
         uid: SlotUid,
+        /// The voter that lives there and serves: right before the effect a member is asked whether
+        /// it may stop (`CanStop`), and if not, nothing is done.
+        asking: Option<MemberId>,
     },
     /// Start a slot whose life of that UID has ended.
     RestartSlot {

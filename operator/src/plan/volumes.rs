@@ -55,6 +55,7 @@ fn release(facts: &Facts, slot: Slot, volume: &VolumeView, reason: Reason) -> De
             Decision::Act(Step::StopSlot {
                 slot,
                 uid: life.uid.clone(),
+                asking: None,
             })
         }
         _ => Decision::Wait(note(
@@ -77,6 +78,7 @@ fn mounted(facts: &Facts, slot: Slot, volume: &VolumeView) -> Decision {
         return Decision::Act(Step::StopSlot {
             slot,
             uid: life.uid.clone(),
+            asking: None,
         });
     }
     Decision::Pass

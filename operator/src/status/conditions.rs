@@ -5,7 +5,7 @@
 
 use super::{Inputs, now, quorum_state};
 use crate::crd::{ConditionStatus, KvClusterStatus};
-use crate::observed::{Observed, Seen};
+use crate::observed::{LifeState, Observed, Pending, Seen};
 use crate::plan::{Conflict, Facts, Note, Reason, conflict, quorum};
 use crate::record::OperationKind;
 
@@ -174,6 +174,9 @@ fn quorum_healthy(facts: &Facts) -> Finding {
 
 fn progressing(facts: &Facts, inputs: &Inputs) -> Finding {
     let type_ = "Progressing";
+    if let Some(note) = noted(inputs, &[Reason::UpdateStalled]) {
+        return finding(type_, "False", "UpdateStalled", note.message.clone());
+    }
     let waits = |note: &&Note| {
         !note.reason.is_refusal() && !matches!(note.reason, Reason::Paused | Reason::Hibernated)
     };
@@ -191,6 +194,7 @@ fn progressing(facts: &Facts, inputs: &Inputs) -> Finding {
         Some(OperationKind::ScaleUp(_) | OperationKind::ScaleDown(_)) => "Scaling",
         Some(OperationKind::Replace(_)) => "Repairing",
         Some(OperationKind::Hibernate(_)) => "Hibernating",
+        Some(OperationKind::Update(_)) => "Updating",
         None if facts.voters_in_range() != inputs.desired.replicas => "Scaling",
         None => "Repairing",
     };
@@ -276,6 +280,9 @@ fn members_ready(facts: &Facts, inputs: &Inputs) -> Finding {
     if let Some(note) = noted(inputs, &troubles) {
         return finding(type_, "False", note.reason.name(), note.message.clone());
     }
+    if let Some((reason, message)) = life_in_trouble(inputs) {
+        return finding(type_, "False", reason, message);
+    }
     if facts.membership.is_none() {
         return finding(type_, "Unknown", "Unreachable", unknown_words(facts));
     }
@@ -299,6 +306,24 @@ fn members_ready(facts: &Facts, inputs: &Inputs) -> Finding {
         ),
         None => finding(type_, "True", "AllReady", "Every voter is ready."),
     }
+}
+
+/// The first life that the platform itself says is in trouble, in its own words.
+fn life_in_trouble(inputs: &Inputs) -> Option<(&'static str, String)> {
+    let lives = &inputs.observed.slots.known()?.lives;
+    lives.values().find_map(|life| {
+        let reason = match &life.state {
+            LifeState::Pending(Pending::Unschedulable) => "Unschedulable",
+            LifeState::Pending(Pending::VolumeMissing) => "VolumeMissing",
+            LifeState::Pending(Pending::Image) => "ImagePullFailed",
+            LifeState::Pending(Pending::Other) => "Pending",
+            LifeState::CrashLooping { .. } => "CrashLooping",
+            LifeState::Stopping => "PodStuckTerminating",
+            LifeState::Starting | LifeState::Running | LifeState::Dead(_) => return None,
+        };
+        let trouble = life.trouble.as_ref()?;
+        Some((reason, format!("{}: {trouble}", life.label)))
+    })
 }
 
 fn bootstrapped(inputs: &Inputs) -> Finding {
@@ -336,6 +361,12 @@ fn scale_complete(facts: &Facts, inputs: &Inputs) -> Finding {
 fn version_up_to_date(facts: &Facts, inputs: &Inputs) -> Finding {
     let type_ = "VersionUpToDate";
     let target = &inputs.desired.version;
+    let lives = inputs.observed.slots.known();
+    let mut lives = lives.into_iter().flat_map(|slots| slots.lives.values());
+    if let Some(life) = lives.find(|life| life.outdated) {
+        let message = format!("{} began with an older template.", life.label);
+        return finding(type_, "False", "RollingOut", message);
+    }
     let mut asked = 0;
     for (slot, node) in &inputs.observed.nodes {
         let Seen::Known(node) = node else { continue };
@@ -378,7 +409,8 @@ fn tls_ready(inputs: &Inputs) -> Finding {
 
 fn storage_ready(facts: &Facts, inputs: &Inputs) -> Finding {
     let type_ = "StorageReady";
-    if let Some(note) = noted(inputs, &[Reason::StaleVolume]) {
+    // Volumes of a cluster this object knows nothing of are stale for it (H5).
+    if let Some(note) = noted(inputs, &[Reason::StaleVolume, Reason::AdoptionRequired]) {
         return finding(type_, "False", "StaleVolume", note.message.clone());
     }
     if let Seen::Unknown(why) = &inputs.observed.volumes {

@@ -71,7 +71,13 @@ pub fn render(inputs: &Inputs) -> KvClusterStatus {
             .count();
         let target =
             |row: &&crate::crd::MemberStatus| row.version.as_ref() == Some(&inputs.desired.version);
-        let updated = status.members.iter().filter(voter).filter(target).count();
+        let lives = inputs.observed.slots.known();
+        let outdated = |row: &&crate::crd::MemberStatus| {
+            let mut lives = lives.into_iter().flat_map(|slots| slots.lives.values());
+            lives.any(|life| life.outdated && row.pod_uid.as_ref() == Some(&life.uid.0))
+        };
+        let updated = status.members.iter().filter(voter).filter(target);
+        let updated = updated.filter(|row| !outdated(row)).count();
         status.ready_replicas = i32::try_from(ready).ok();
         status.updated_replicas = i32::try_from(updated).ok();
         let sizes = facts
@@ -143,11 +149,19 @@ fn quorum_status(facts: &Facts, observed: &Observed, previous: &KvClusterStatus)
     }
 }
 
-/// `True`, `False` or `Unknown`.
+/// `True`, `False` or `Unknown`, by the leader's word on its voters: a member that is slow to
+/// answer
+/// us is no lost quorum while the leader hears it. Decisions ask for more (`Facts::healthy`).
 fn quorum_state(facts: &Facts) -> &'static str {
+    let heard = |id: &&crate::ids::MemberId| {
+        let member = facts.member(**id);
+        member.is_some_and(|member| member.caught_up && member.in_contact)
+    };
     match facts.membership {
         None => "Unknown",
-        Some(_) if facts.healthy.len() >= quorum(facts.voters.len()) => "True",
+        Some(_) if facts.voters.iter().filter(heard).count() >= quorum(facts.voters.len()) => {
+            "True"
+        }
         Some(_) => "False",
     }
 }
@@ -220,6 +234,7 @@ fn phase(facts: &Facts, inputs: &Inputs) -> &'static str {
         Some(OperationKind::ScaleUp(_) | OperationKind::ScaleDown(_)) => "Scaling",
         Some(OperationKind::Replace(_)) => "Repairing",
         Some(OperationKind::Hibernate(_)) => "Pending",
+        Some(OperationKind::Update(_)) => "Updating",
         None if facts.voters_in_range() != inputs.desired.replicas => "Scaling",
         None => "Running",
     }

@@ -18,6 +18,9 @@ pub struct Life {
     pub uid: u64,
     pub volume: Option<u64>,
     pub dead: Option<Death>,
+    /// The template it began with.
+    pub revision: u32,
+    pub label: Option<Role>,
 }
 
 #[derive(Clone)]
@@ -56,6 +59,11 @@ pub struct World {
     pub stale: Option<MembershipView>,
     pub now: i64,
     pub drawn: u64,
+    /// The newest template; `None`: a platform without templates, labels and a set that starts
+    /// slots again by itself.
+    pub revision: Option<u32>,
+    /// Templates whose process ends at once.
+    pub bad: BTreeSet<u32>,
     bootstraps: u32,
     homes: BTreeMap<MemberId, u64>,
 }
@@ -76,6 +84,8 @@ impl World {
             stale: None,
             now: 0,
             drawn: 0,
+            revision: None,
+            bad: BTreeSet::new(),
             bootstraps: 0,
             homes: BTreeMap::new(),
         }
@@ -87,7 +97,8 @@ impl World {
     }
 
     fn joined(&self, slot: Slot) -> Option<MemberId> {
-        let life = self.lives.get(&slot).filter(|life| life.dead.is_none())?;
+        let runs = |life: &&Life| life.dead.is_none() && !self.bad.contains(&life.revision);
+        let life = self.lives.get(&slot).filter(runs)?;
         let volume = self
             .volumes
             .get(&slot)
@@ -137,6 +148,8 @@ impl World {
                         uid,
                         volume: Some(volume),
                         dead: None,
+                        revision: self.revision.unwrap_or(0),
+                        label: None,
                     },
                 );
             }
@@ -200,10 +213,16 @@ impl World {
 
     pub fn observe(&self) -> Observed {
         let life = |(slot, life): (&Slot, &Life)| {
-            let state = life
-                .dead
-                .clone()
-                .map_or(LifeState::Running, LifeState::Dead);
+            let bad = self.bad.contains(&life.revision);
+            let state = match life.dead.clone() {
+                Some(death) => LifeState::Dead(death),
+                None if bad => LifeState::CrashLooping {
+                    restarts: 2,
+                    exit: "exit code 1".to_owned(),
+                    out_of_memory: false,
+                },
+                None => LifeState::Running,
+            };
             let view = LifeView {
                 uid: SlotUid(format!("p{}", life.uid)),
                 ready: state == LifeState::Running,
@@ -211,8 +230,12 @@ impl World {
                 volume: life.volume.map(|uid| VolumeUid(format!("v{uid}"))),
                 label: format!("example-{slot}"),
                 endpoint: None,
-                role_label: None,
-                wants_role_label: false,
+                role_label: life.label,
+                wants_role_label: self.revision.is_some(),
+                ready_since: None,
+                outdated: self.revision.is_some_and(|newest| newest != life.revision),
+                trouble: None,
+                host: None,
             };
             (*slot, view)
         };
@@ -224,6 +247,7 @@ impl World {
                 released: volume.released,
                 capacity_bytes: None,
                 node_gone: false,
+                name: None,
             };
             (*slot, view)
         };
@@ -241,6 +265,7 @@ impl World {
             slots: Seen::Known(SlotsView {
                 count: self.count,
                 lives: self.lives.iter().map(life).collect(),
+                revision: self.revision.map(|revision| format!("r{revision}")),
             }),
             volumes: Seen::Known(self.volumes.iter().map(volume).collect()),
             nodes: self
@@ -260,7 +285,8 @@ impl World {
     }
 
     fn node(&self, slot: Slot) -> Seen<NodeView> {
-        let life = self.lives.get(&slot).filter(|life| life.dead.is_none());
+        let runs = |life: &&Life| life.dead.is_none() && !self.bad.contains(&life.revision);
+        let life = self.lives.get(&slot).filter(runs);
         let volume = self
             .volumes
             .get(&slot)
@@ -361,9 +387,15 @@ impl World {
                 self.lives.clear();
                 Ok(())
             }
-            Step::StopSlot { slot, uid } => {
+            Step::StopSlot { slot, uid, asking } => {
+                self.ask_to_stop(*slot, *asking)?;
                 self.lives
                     .retain(|at, life| at != slot || format!("p{}", life.uid) != uid.0);
+                Ok(())
+            }
+            Step::LabelSlot { slot, role, .. } => {
+                let life = self.lives.get_mut(slot).ok_or("no life")?;
+                life.label = *role;
                 Ok(())
             }
             Step::RestartSlot { slot, uid } => {
@@ -376,6 +408,22 @@ impl World {
         };
         self.settle();
         result
+    }
+
+    /// What the leader answers; and nobody who serves is stopped without being asked about.
+    fn ask_to_stop(&self, slot: Slot, asking: Option<MemberId>) -> Result<(), String> {
+        let voters = self.voters();
+        let serving = self.joined(slot).filter(|id| voters.contains(id));
+        let others = voters.iter().filter(|id| Some(**id) != serving);
+        let enough = others.filter(|id| self.alive(**id)).count() >= quorum(voters.len());
+        assert!(
+            serving.is_none() || asking == serving || voters.len() <= 2 || self.deleting,
+            "I3: voter {serving:?} is stopped without a question"
+        );
+        match asking {
+            Some(id) if !enough => Err(format!("without {id} the quorum would be lost")),
+            _ => Ok(()),
+        }
     }
 
     fn ensure_volume(&mut self, stamp: &Stamp, adopt: Option<&VolumeUid>) -> Result<(), String> {
@@ -632,6 +680,9 @@ pub fn desired(replicas: u32) -> Desired {
         },
         paused: false,
         hibernate: false,
+        manual_update: false,
+        min_ready_ms: 0,
+        progress_deadline_ms: 600_000,
         replace_request: None,
         abort_request: None,
         tls_peer: false,

@@ -65,7 +65,12 @@ const MUST_NOT_NAME: &[(&str, &[&str], &str)] = &[
     ),
     (
         "node/src/tls",
-        &["crate::replica", "crate::server", "crate::transport", "tokio"],
+        &[
+            "crate::replica",
+            "crate::server",
+            "crate::transport",
+            "tokio",
+        ],
         "tls holds certificates and decides who is let in; it knows no connection",
     ),
     (

@@ -17,7 +17,6 @@ use crate::ids::{ObjectUid, Slot, UnixMs};
 use crate::record::Record;
 use crate::validate::validate;
 
-use super::admin::Admin;
 use super::life::{Keeper, Program};
 use super::lock::Lock;
 use super::manifest::{self, Manifest};
@@ -25,6 +24,8 @@ use super::ports::SLOTS_MAX;
 use super::state::{FORMAT, State, StateFile};
 use super::volume::Volume;
 use super::{Error, Ports};
+use crate::platform::doors::now;
+use crate::platform::members::Members;
 
 /// The client port of slot 0 when nothing else is asked for.
 const BASE_PORT_DEFAULT: u16 = 2379;
@@ -49,7 +50,7 @@ pub struct Local {
     dir: PathBuf,
     executable: PathBuf,
     pub(super) ports: Ports,
-    pub(super) admin: Admin,
+    pub(super) admin: Members<Ports>,
     manifest: Manifest,
     /// The last good manifest.
     pub(super) accepted: KvCluster,
@@ -96,7 +97,7 @@ impl Local {
             _lock: lock,
             executable: options.executable,
             ports,
-            admin: Admin::new(ports),
+            admin: Members::new(ports),
             manifest,
             accepted,
             looked: false,
@@ -378,17 +379,4 @@ fn ports(state: &State, wanted: Option<u16>, dir: &Path) -> Result<Ports, Error>
             u32::from(u16::MAX) - 10 * SLOTS_MAX
         ))
     })
-}
-
-/// The time of day, which the planner receives as a value.
-pub(super) fn now() -> UnixMs {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the platform is where time enters the operator"
-    )]
-    let now = std::time::SystemTime::now();
-    let since = now
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    UnixMs(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }

@@ -6,7 +6,7 @@
 //! | volume | a directory with a stamp, `volume.rs` |
 //! | intent, latches, status | `state.json`, replaced atomically, `state.rs` |
 //! | object | the manifest file, watched by its content, `manifest.rs` |
-//! | member calls | the admin service on loopback, `admin.rs` |
+//! | member calls | the admin service on loopback, `platform/members.rs` |
 //!
 //! `cluster.rs` holds them together, `platform.rs` makes reads and single effects of them, `run.rs`
 //! is
@@ -22,7 +22,6 @@
 //! DIR/slot-N/volume/      stamp.json and data/, the node's own directory
 //! ```
 
-mod admin;
 mod cluster;
 mod files;
 mod life;
@@ -37,6 +36,8 @@ mod volume;
 
 use std::io;
 use std::path::{Path, PathBuf};
+
+use super::members;
 
 pub use cluster::{Local, Options};
 pub use ports::Ports;
@@ -94,6 +95,17 @@ pub enum Error {
     /// A member did not answer: the outcome is unknown.
     #[error("{0}")]
     Unanswered(String),
+}
+
+impl From<members::Error> for Error {
+    fn from(error: members::Error) -> Error {
+        match error {
+            members::Error::Conflict(text) => Error::Conflict(text),
+            members::Error::Refused(text) => Error::Refused(text),
+            members::Error::NotYet(text) => Error::NotYet(text),
+            members::Error::Unanswered(text) => Error::Unanswered(text),
+        }
+    }
 }
 
 impl Error {

@@ -4,20 +4,27 @@
 //! is
 //! good for, how a process is kept (`life.rs`) or a member asked (`admin.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::crd::KvClusterStatus;
-use crate::ids::{ClusterUuid, MemberId, Slot, SlotUid};
+use crate::ids::{Slot, SlotUid};
 use crate::observed::{
-    Entropy, LifeState, LifeView, MembershipView, NodeState, NodeView, ObjectView, Observed,
-    Pending, Seen, SlotsView, VolumeView,
+    LifeState, LifeView, MembershipView, NodeState, NodeView, ObjectView, Observed, Pending, Seen,
+    SlotsView, VolumeView,
 };
 use crate::plan::Step;
+use crate::platform::calls::leader_slot;
+use crate::platform::doors::{entropy, now};
+use crate::platform::members::{Answer, IDENTITY_TIMEOUT};
 use crate::reconcile::{Observation, Platform};
 use crate::record::{BootstrapState, Record};
 
-use super::admin::Answer;
-use super::cluster::{Local, now};
+use super::cluster::Local;
 use super::life::Life;
 use super::ports::SLOTS_MAX;
 use super::state::State;
@@ -46,6 +53,10 @@ impl Local {
             endpoint: Some(self.ports.client(slot).to_string()),
             role_label: None,
             wants_role_label: false,
+            ready_since: None,
+            outdated: false,
+            trouble: None,
+            host: None,
         }
     }
 
@@ -83,10 +94,14 @@ impl Local {
         let running: BTreeMap<Slot, u32> = running.collect();
         let slots: Vec<Slot> = running.keys().copied().collect();
         let answers = self.admin.identities(&slots).await;
+        let ready = self.ready(&answers).await;
         let ours = |(slot, answer): (Slot, Seen<Answer>)| {
             let node = match answer {
-                Seen::Known(Answer { node, pid }) if running.get(&slot) == Some(&pid) => {
-                    Seen::Known(node)
+                Seen::Known(Answer { node, pid, .. }) if running.get(&slot) == Some(&pid) => {
+                    Seen::Known(NodeView {
+                        ready: ready.contains(&slot),
+                        ..node
+                    })
                 }
                 Seen::Known(Answer { pid, .. }) => Seen::Unknown(format!(
                     "port {} is answered by process {pid}, which does not belong to this cluster",
@@ -97,6 +112,25 @@ impl Local {
             (slot, node)
         };
         answers.into_iter().map(ours).collect()
+    }
+
+    /// The joined nodes that pass their readiness check, all asked at once.
+    async fn ready(&self, answers: &BTreeMap<Slot, Seen<Answer>>) -> BTreeSet<Slot> {
+        let mut asked = tokio::task::JoinSet::new();
+        for (slot, answer) in answers {
+            let joined = answer
+                .known()
+                .is_some_and(|answer| matches!(answer.node.state, NodeState::Joined { .. }));
+            if joined {
+                let (slot, address) = (*slot, self.ports.client(*slot));
+                asked.spawn(async move { (slot, serves(address).await) });
+            }
+        }
+        let answers = asked.join_all().await;
+        answers
+            .into_iter()
+            .filter_map(|(slot, ready)| ready.then_some(slot))
+            .collect()
     }
 
     async fn membership(
@@ -123,15 +157,6 @@ impl Local {
             self.leader = leader_slot(view);
         }
         seen
-    }
-
-    /// The member to send changes through: the leader, or else any.
-    fn through(&self, observation: &Observation) -> Result<Slot, Error> {
-        let view = observation.observed.membership.known();
-        view.and_then(|view| {
-            leader_slot(view).or_else(|| view.members.values().find_map(|member| member.slot))
-        })
-        .ok_or_else(|| Error::Conflict("no member is known to send the change through".to_owned()))
     }
 
     /// Writes the records as they are after this step.
@@ -182,61 +207,6 @@ impl Local {
     }
 }
 
-impl Local {
-    /// The steps that are calls to members.
-    async fn call(&mut self, observation: &Observation, step: &Step) -> Result<(), Error> {
-        match step {
-            Step::Bootstrap {
-                slot,
-                cluster_uuid,
-                member,
-            } => {
-                let name = self.node_name(*slot);
-                self.admin
-                    .bootstrap(*slot, *cluster_uuid, *member, name)
-                    .await
-            }
-            Step::MemberAdd {
-                slot,
-                member,
-                expected,
-            } => {
-                let (through, name) = (self.through(observation)?, self.node_name(*slot));
-                self.admin
-                    .member_add(through, *slot, *member, name, *expected)
-                    .await
-            }
-            Step::Join {
-                slot,
-                cluster_uuid,
-                member,
-                seeds,
-                displaces,
-            } => {
-                self.admin
-                    .join(*slot, *cluster_uuid, *member, seeds, *displaces)
-                    .await
-            }
-            Step::Promote { member, expected } => {
-                let through = self.through(observation)?;
-                self.admin.member_promote(through, *member, *expected).await
-            }
-            Step::TransferLeader { from: _, to } => {
-                let through = self.through(observation)?;
-                self.admin.transfer_leader(through, *to).await
-            }
-            Step::MemberRemove { member, expected } => {
-                let through = self.through(observation)?;
-                self.admin.member_remove(through, *member, *expected).await
-            }
-            _ => Err(Error::Refused(format!(
-                "{} is no call to a member",
-                step.name()
-            ))),
-        }
-    }
-}
-
 impl Platform for Local {
     type Error = Error;
 
@@ -258,6 +228,7 @@ impl Platform for Local {
         let slots = SlotsView {
             count: self.state.slots,
             lives: self.lives(&nodes),
+            revision: None,
         };
         let mut resource = self.accepted.clone();
         resource.metadata.uid = Some(self.state.uid.0.clone());
@@ -314,14 +285,21 @@ impl Platform for Local {
                 })?;
                 self.keep()
             }
-            Step::StopSlot { slot, uid } => self.keeper(*slot)?.stop(uid, now()),
+            Step::StopSlot { slot, uid, asking } => {
+                self.admin.ask_to_stop(observation, *asking).await?;
+                self.keeper(*slot)?.stop(uid, now())
+            }
             Step::RestartSlot { slot, uid } => self.restart(*slot, uid),
             Step::Bootstrap { .. }
             | Step::MemberAdd { .. }
             | Step::Join { .. }
             | Step::Promote { .. }
             | Step::TransferLeader { .. }
-            | Step::MemberRemove { .. } => self.call(observation, step).await,
+            | Step::MemberRemove { .. } => {
+                let cluster = self.state.name.clone();
+                let name = |slot| format!("{cluster}-{slot}");
+                Ok(self.admin.call(observation, step, name).await?)
+            }
         }
     }
 
@@ -354,14 +332,12 @@ impl Platform for Local {
     }
 }
 
-fn leader_slot(view: &MembershipView) -> Option<Slot> {
-    view.leader
-        .and_then(|leader| view.members.get(&leader))
-        .and_then(|member| member.slot)
-}
-
 fn waiting_for_volume(slot: Slot) -> LifeView {
     LifeView {
+        ready_since: None,
+        outdated: false,
+        trouble: None,
+        host: None,
         uid: SlotUid(format!("none-{slot}")),
         state: LifeState::Pending(Pending::VolumeMissing),
         ready: false,
@@ -372,16 +348,16 @@ fn waiting_for_volume(slot: Slot) -> LifeView {
         wants_role_label: false,
     }
 }
-
-fn entropy() -> Entropy {
-    let number = || {
-        let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
-        // The version and variant bits are constant; mixing the halves hides them.
-        (high ^ low.rotate_left(32)).max(1)
+/// Whether the node passes its readiness check: one plain HTTP request on the client port.
+async fn serves(address: SocketAddr) -> bool {
+    let ask = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request =
+            format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await?;
+        Ok::<_, std::io::Error>(head)
     };
-    Entropy {
-        member_id: MemberId(number()),
-        cluster_uuid: ClusterUuid(uuid::Uuid::new_v4()),
-        operation_id: number(),
-    }
+    matches!(timeout(IDENTITY_TIMEOUT, ask).await, Ok(Ok(head)) if &head[9..] == b"200")
 }

@@ -5,6 +5,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use crate::ids::Slot;
+use crate::platform::members::Addresses;
 
 /// Ports from one slot to the next.
 const STRIDE: u16 = 10;
@@ -61,6 +62,20 @@ impl Ports {
         // Slots above the maximum are refused before anything is started in them.
         let slot = u16::try_from(slot.0.min(SLOTS_MAX)).expect("the maximum fits");
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.base + slot * STRIDE + offset))
+    }
+}
+
+impl Addresses for Ports {
+    fn admin_url(&self, slot: Slot) -> Option<String> {
+        Some(format!("http://{}", self.admin(slot)))
+    }
+
+    fn peer_url(&self, slot: Slot) -> String {
+        Ports::peer_url(*self, slot)
+    }
+
+    fn slot_of_peer_url(&self, url: &str) -> Option<Slot> {
+        Ports::slot_of_peer_url(*self, url)
     }
 }
 

@@ -69,6 +69,7 @@ impl Volume {
             released: self.released_path().exists(),
             capacity_bytes: None,
             node_gone: false,
+            name: None,
         }))
     }
 

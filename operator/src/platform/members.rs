@@ -1,18 +1,15 @@
-//! Calls to members: the admin service on loopback, and the readiness check.
+//! Calls to members: the admin service, on whatever addresses a platform gives its slots.
 //!
 //! Answers are turned into the planner's words here; what an answer means is decided elsewhere. A
-//! call that changes something is made once. Must not know: processes, files.
+//! call that changes something is made once. Must not know: processes, pods, files.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use quorate_api::admin::v1 as pb;
 use quorate_api::admin::v1::admin_client::AdminClient;
 use quorate_api::admin::v1::change_response::Outcome;
 use quorate_api::admin::v1::transfer_leader_response::Outcome as Transfer;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
@@ -20,10 +17,8 @@ use tonic::{Code, Response, Status};
 use crate::ids::{ClusterUuid, DirectoryId, MemberId, Slot};
 use crate::observed::{MemberView, MembershipView, NodeState, NodeView, Refusing, Role, Seen};
 
-use super::{Error, Ports};
-
 /// Who a node is: answered from memory, so that silence means trouble.
-const IDENTITY_TIMEOUT: Duration = Duration::from_millis(500);
+pub(super) const IDENTITY_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// A linearizable read: longer than an election may take is no use to a pass.
 const MEMBERSHIP_TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -37,41 +32,89 @@ const LAG_MAX: u64 = 1_024;
 /// A member the leader heard of this long ago is in contact: two election timeouts.
 const CONTACT_MS_MAX: u64 = 2_000;
 
+/// Why a call to a member did not do what it was made for.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// The membership is not the one the change was decided on.
+    #[error("{0}")]
+    Conflict(String),
+    /// The member refused, and nothing was changed.
+    #[error("{0}")]
+    Refused(String),
+    /// A member asks for patience, and nothing was changed: it is asked again.
+    #[error("{0}")]
+    NotYet(String),
+    /// The member did not answer: the outcome is unknown.
+    #[error("{0}")]
+    Unanswered(String),
+}
+
+/// Where the members of a cluster are reached.
+pub(super) trait Addresses {
+    /// `scheme://host:port` of the slot's admin service; `None` while it has no address.
+    fn admin_url(&self, slot: Slot) -> Option<String>;
+    /// The URL by which other members reach the slot.
+    fn peer_url(&self, slot: Slot) -> String;
+    /// The slot that a member's peer URL leads to.
+    fn slot_of_peer_url(&self, url: &str) -> Option<Slot>;
+}
+
 /// The admin services of all slots. Connections are made when needed and made again when lost.
 #[derive(Clone, Debug)]
-pub(super) struct Admin {
-    ports: Ports,
-    channels: BTreeMap<Slot, Channel>,
+pub(super) struct Members<A> {
+    /// Where they are.
+    pub addresses: A,
+    /// By URL: a slot that has moved gets another connection.
+    channels: BTreeMap<String, Channel>,
 }
 
 /// What a node says of itself, and which process it is.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {
-    /// The planner's view.
+    /// The planner's view. Whether it is ready is for the platform to find out.
     pub node: NodeView,
     /// The process that answered.
     pub pid: u32,
+    /// The name the process was started under.
+    pub name: String,
 }
 
-impl Admin {
-    /// For slots on these ports.
-    pub fn new(ports: Ports) -> Admin {
-        Admin {
-            ports,
+impl<A: Addresses> Members<A> {
+    /// For slots at these addresses.
+    pub fn new(addresses: A) -> Members<A> {
+        Members {
+            addresses,
             channels: BTreeMap::new(),
         }
     }
 
-    fn client(&mut self, slot: Slot) -> AdminClient<Channel> {
-        let address = self.ports.admin(slot);
-        let connect = || {
-            Endpoint::from_shared(format!("http://{address}"))
-                .expect("an address and a scheme are a URL")
+    /// Forgets connections to addresses that no slot has any more.
+    pub fn prune(&mut self, slots: &[Slot]) {
+        let urls: Vec<String> = slots
+            .iter()
+            .filter_map(|slot| self.addresses.admin_url(*slot))
+            .collect();
+        self.channels.retain(|url, _| urls.contains(url));
+    }
+
+    fn client(&mut self, slot: Slot) -> Result<AdminClient<Channel>, Status> {
+        let url = self
+            .addresses
+            .admin_url(slot)
+            .ok_or_else(|| Status::unavailable("it has no address yet"))?;
+        if !self.channels.contains_key(&url) {
+            let endpoint = Endpoint::from_shared(url.clone())
+                .map_err(|error| Status::internal(format!("{url} is no address: {error}")))?;
+            let channel = endpoint
                 .connect_timeout(IDENTITY_TIMEOUT)
                 .tcp_nodelay(true)
-                .connect_lazy()
-        };
-        AdminClient::new(self.channels.entry(slot).or_insert_with(connect).clone())
+                .connect_lazy();
+            self.channels.insert(url.clone(), channel);
+        }
+        match self.channels.get(&url) {
+            Some(channel) => Ok(AdminClient::new(channel.clone())),
+            None => Err(Status::internal("a connection was lost")),
+        }
     }
 
     /// Asks the nodes in these slots who they are, all at once.
@@ -79,8 +122,12 @@ impl Admin {
         let mut asked = tokio::task::JoinSet::new();
         for slot in slots {
             let (slot, client) = (*slot, self.client(*slot));
-            let ready_at = self.ports.client(slot);
-            asked.spawn(async move { (slot, identity(client, ready_at).await) });
+            asked.spawn(async move {
+                match client {
+                    Ok(client) => (slot, identity(client).await),
+                    Err(status) => (slot, Err(status)),
+                }
+            });
         }
         let mut answers = BTreeMap::new();
         while let Some(answer) = asked.join_next().await {
@@ -95,11 +142,11 @@ impl Admin {
     pub async fn membership(&mut self, slots: &[Slot]) -> Seen<MembershipView> {
         let mut silence = "no member runs that could be asked".to_owned();
         for slot in slots {
-            let mut client = self.client(*slot);
+            let client = self.client(*slot);
             let request = pb::MembershipRequest { local: false };
-            let call = async { client.membership(request).await };
+            let call = async { client?.membership(request).await };
             match limited(MEMBERSHIP_TIMEOUT, call).await {
-                Ok(answer) => match view(self.ports, &answer) {
+                Ok(answer) => match view(&self.addresses, &answer) {
                     Ok(view) => return Seen::Known(view),
                     Err(wrong) => silence = format!("slot {slot} answered nonsense: {wrong}"),
                 },
@@ -123,11 +170,11 @@ impl Admin {
         let request = pb::BootstrapRequest {
             cluster_uuid: cluster_uuid.to_string(),
             member_id: member.0,
-            peer_urls: vec![self.ports.peer_url(slot)],
+            peer_urls: vec![self.addresses.peer_url(slot)],
             name,
         };
-        let mut client = self.client(slot);
-        let call = async { client.bootstrap(request).await };
+        let client = self.client(slot);
+        let call = async { client?.bootstrap(request).await };
         limited(CHANGE_TIMEOUT, call)
             .await
             .map(|_| ())
@@ -151,12 +198,12 @@ impl Admin {
             member_id: member.0,
             seeds: seeds
                 .iter()
-                .map(|seed| self.ports.peer_url(*seed))
+                .map(|seed| self.addresses.peer_url(*seed))
                 .collect(),
             displaces: displaces.map_or(0, |member| member.0),
         };
-        let mut client = self.client(slot);
-        let call = async { client.join(request).await };
+        let client = self.client(slot);
+        let call = async { client?.join(request).await };
         limited(CHANGE_TIMEOUT, call)
             .await
             .map(|_| ())
@@ -175,17 +222,17 @@ impl Admin {
         name: String,
         expected: u64,
     ) -> Result<(), Error> {
-        let peer_urls = vec![self.ports.peer_url(slot)];
+        let peer_urls = vec![self.addresses.peer_url(slot)];
         let request = pb::MemberAddRequest {
             member_id: member.0,
             peer_urls,
             name,
             expected,
         };
-        let mut client = self.client(through);
+        let client = self.client(through);
         settle(
             through,
-            limited(CHANGE_TIMEOUT, async { client.member_add(request).await }).await,
+            limited(CHANGE_TIMEOUT, async { client?.member_add(request).await }).await,
         )
     }
 
@@ -203,8 +250,8 @@ impl Admin {
             member_id: member.0,
             expected,
         };
-        let mut client = self.client(through);
-        let call = async { client.member_promote(request).await };
+        let client = self.client(through);
+        let call = async { client?.member_promote(request).await };
         settle(through, limited(CHANGE_TIMEOUT, call).await)
     }
 
@@ -222,8 +269,8 @@ impl Admin {
             member_id: member.0,
             expected,
         };
-        let mut client = self.client(through);
-        let call = async { client.member_remove(request).await };
+        let client = self.client(through);
+        let call = async { client?.member_remove(request).await };
         let answer = limited(CHANGE_TIMEOUT, call).await;
         if let Ok(pb::ChangeResponse {
             outcome: Some(Outcome::Refused(refused)),
@@ -235,14 +282,34 @@ impl Admin {
         settle(through, answer)
     }
 
+    /// Asks, by way of a member, whether the cluster keeps its quorum without this one.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] says why it must not stop; otherwise the answer is missing.
+    pub async fn can_stop(&mut self, through: Slot, member: MemberId) -> Result<(), Error> {
+        let client = self.client(through);
+        let request = pb::CanStopRequest {
+            member_id: member.0,
+        };
+        let call = async { client?.can_stop(request).await };
+        let answer = limited(MEMBERSHIP_TIMEOUT, call)
+            .await
+            .map_err(|status| failed(through, &status))?;
+        if answer.can_stop {
+            Ok(())
+        } else {
+            Err(Error::Refused(answer.message))
+        }
+    }
+
     /// Asks the leader to hand over.
     ///
     /// # Errors
     /// It refused, or its answer is missing.
     pub async fn transfer_leader(&mut self, through: Slot, to: MemberId) -> Result<(), Error> {
-        let mut client = self.client(through);
+        let client = self.client(through);
         let request = pb::TransferLeaderRequest { to: to.0 };
-        let call = async { client.transfer_leader(request).await };
+        let call = async { client?.transfer_leader(request).await };
         match limited(CHANGE_TIMEOUT, call)
             .await
             .map_err(|status| failed(through, &status))?
@@ -309,15 +376,10 @@ fn why(status: &Status) -> String {
     }
 }
 
-async fn identity(
-    mut client: AdminClient<Channel>,
-    ready_at: SocketAddr,
-) -> Result<Answer, Status> {
+async fn identity(mut client: AdminClient<Channel>) -> Result<Answer, Status> {
     let call = async { client.identity(pb::IdentityRequest {}).await };
     let answer = limited(IDENTITY_TIMEOUT, call).await?;
     let state = state(&answer)?;
-    let joined = matches!(state, NodeState::Joined { .. });
-    let ready = joined && serves(ready_at).await;
     let directory = Some(answer.directory_id)
         .filter(|id| !id.is_empty())
         .map(DirectoryId);
@@ -325,11 +387,12 @@ async fn identity(
         state,
         directory,
         version: answer.version,
-        ready,
+        ready: false,
     };
     Ok(Answer {
         node,
         pid: answer.pid,
+        name: answer.name,
     })
 }
 
@@ -369,21 +432,10 @@ fn state(answer: &pb::IdentityResponse) -> Result<NodeState, Status> {
     })
 }
 
-/// Whether the node passes its readiness check: one plain HTTP request on the client port.
-async fn serves(address: SocketAddr) -> bool {
-    let ask = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let request =
-            format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut head = [0; 12];
-        stream.read_exact(&mut head).await?;
-        Ok::<_, std::io::Error>(head)
-    };
-    matches!(timeout(IDENTITY_TIMEOUT, ask).await, Ok(Ok(head)) if &head[9..] == b"200")
-}
-
-fn view(ports: Ports, answer: &pb::MembershipResponse) -> Result<MembershipView, String> {
+fn view(
+    addresses: &impl Addresses,
+    answer: &pb::MembershipResponse,
+) -> Result<MembershipView, String> {
     let leader = Some(MemberId(answer.leader)).filter(|leader| leader.0 != 0);
     let cluster_uuid = answer
         .cluster_uuid
@@ -405,7 +457,7 @@ fn view(ports: Ports, answer: &pb::MembershipResponse) -> Result<MembershipView,
                 slot: member
                     .peer_urls
                     .iter()
-                    .find_map(|url| ports.slot_of_peer_url(url)),
+                    .find_map(|url| addresses.slot_of_peer_url(url)),
                 role,
                 caught_up: leads || lag <= LAG_MAX,
                 in_contact: leads
@@ -432,6 +484,7 @@ fn view(ports: Ports, answer: &pb::MembershipResponse) -> Result<MembershipView,
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::local::Ports;
 
     fn member(id: u64, url: &str, matched: u64, last_contact_ms: Option<u64>) -> pb::Member {
         pb::Member {
@@ -459,7 +512,7 @@ mod tests {
             ],
             ..pb::MembershipResponse::default()
         };
-        let view = view(Ports::from_base(2379).unwrap(), &answer).unwrap();
+        let view = view(&Ports::from_base(2379).unwrap(), &answer).unwrap();
         let facts = |id| {
             let member: &MemberView = &view.members[&MemberId(id)];
             (

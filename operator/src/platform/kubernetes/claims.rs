@@ -1,0 +1,159 @@
+//! Claims as volumes: how one is made with its stamp, and what a live one says.
+//!
+//! The stamp is in annotations, and a claim of ours is created with it in one request, before the
+//! set wants the slot. The StatefulSet controller may still be faster after a claim was lost: then
+//! there is a claim without a stamp, which is nobody's until the planner adopts it. Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::names::Names;
+use crate::crd::{AccessMode, StorageSpec};
+use crate::ids::{ObjectUid, Slot, VolumeUid};
+use crate::observed::{Stamp, VolumeView};
+use crate::quantity;
+
+const CLUSTER_UUID: &str = "quorate.dev/cluster-uuid";
+const OWNER_UID: &str = "quorate.dev/owner-uid";
+const ORDINAL: &str = "quorate.dev/ordinal";
+const MEMBER_ID: &str = "quorate.dev/member-id";
+const INCARNATION: &str = "quorate.dev/incarnation";
+/// On a claim that was kept after its cluster: the cluster's name and UID.
+pub const RETAINED_FROM: &str = "quorate.dev/retained-from";
+
+/// What a claim of this storage asks for.
+pub fn spec(storage: &StorageSpec) -> PersistentVolumeClaimSpec {
+    let mode = match storage.access_mode {
+        AccessMode::ReadWriteOnce => "ReadWriteOnce",
+        AccessMode::ReadWriteOncePod => "ReadWriteOncePod",
+    };
+    let size = Quantity(storage.size.clone());
+    PersistentVolumeClaimSpec {
+        access_modes: Some(vec![mode.to_owned()]),
+        storage_class_name: storage.storage_class_name.clone(),
+        resources: Some(VolumeResourceRequirements {
+            requests: Some(BTreeMap::from([("storage".to_owned(), size)])),
+            limits: None,
+        }),
+        ..PersistentVolumeClaimSpec::default()
+    }
+}
+
+/// The claim of a slot, stamped. It has no owner: it outlives its cluster if that is asked for.
+pub(super) fn claim(names: &Names, storage: &StorageSpec, stamp: &Stamp) -> PersistentVolumeClaim {
+    PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some(names.claim(stamp.slot)),
+            namespace: Some(names.namespace.clone()),
+            labels: Some(names.labels()),
+            annotations: Some(annotations(stamp)),
+            ..ObjectMeta::default()
+        },
+        spec: Some(spec(storage)),
+        status: None,
+    }
+}
+
+/// The stamp as annotations.
+pub(super) fn annotations(stamp: &Stamp) -> BTreeMap<String, String> {
+    let Stamp {
+        cluster_uuid,
+        owner_uid,
+        slot,
+        member,
+        incarnation,
+    } = stamp;
+    BTreeMap::from([
+        (CLUSTER_UUID.to_owned(), cluster_uuid.to_string()),
+        (OWNER_UID.to_owned(), owner_uid.to_string()),
+        (ORDINAL.to_owned(), slot.to_string()),
+        (MEMBER_ID.to_owned(), member.to_hex()),
+        (INCARNATION.to_owned(), incarnation.to_string()),
+    ])
+}
+
+/// The stamp of a claim; `None` when it has none, or a part of it is missing or makes no sense.
+pub(super) fn stamp(claim: &PersistentVolumeClaim) -> Option<Stamp> {
+    let annotations = claim.metadata.annotations.as_ref()?;
+    let text = |key: &str| annotations.get(key);
+    Some(Stamp {
+        cluster_uuid: text(CLUSTER_UUID)?.parse().ok()?,
+        owner_uid: ObjectUid(text(OWNER_UID)?.clone()),
+        slot: Slot(text(ORDINAL)?.parse().ok()?),
+        member: text(MEMBER_ID)?.parse().ok()?,
+        incarnation: text(INCARNATION)?.parse().ok()?,
+    })
+}
+
+/// What the planner sees of a claim. `node_gone` is for whoever can look at machines.
+pub(super) fn view(claim: &PersistentVolumeClaim) -> VolumeView {
+    let meta = &claim.metadata;
+    let status = claim.status.as_ref();
+    let capacity = status
+        .and_then(|status| status.capacity.as_ref())
+        .and_then(|capacity| capacity.get("storage"));
+    let released = meta
+        .annotations
+        .as_ref()
+        .is_some_and(|annotations| annotations.contains_key(RETAINED_FROM));
+    VolumeView {
+        uid: VolumeUid(meta.uid.clone().unwrap_or_default()),
+        stamp: stamp(claim),
+        deleting: meta.deletion_timestamp.is_some(),
+        released,
+        capacity_bytes: capacity.and_then(|quantity| quantity::bytes(&quantity.0)),
+        node_gone: false,
+        name: meta.name.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{ClusterUuid, MemberId};
+
+    fn stamped() -> (Stamp, PersistentVolumeClaim) {
+        let stamp = Stamp {
+            cluster_uuid: ClusterUuid(uuid::Uuid::from_u128(7)),
+            owner_uid: ObjectUid::from("owner"),
+            slot: Slot(2),
+            member: MemberId(u64::MAX),
+            incarnation: 3,
+        };
+        let names = Names {
+            namespace: "data".to_owned(),
+            cluster: "orders".to_owned(),
+            uid: ObjectUid::from("owner"),
+            domain: None,
+        };
+        let claim = claim(&names, &StorageSpec::default(), &stamp);
+        (stamp, claim)
+    }
+
+    #[test]
+    fn a_stamp_survives_its_annotations() {
+        let (expected, claim) = stamped();
+        assert_eq!(stamp(&claim), Some(expected));
+        assert_eq!(claim.metadata.name.as_deref(), Some("data-orders-2"));
+        assert_eq!(claim.metadata.owner_references, None);
+    }
+
+    #[test]
+    fn a_stamp_with_a_part_missing_or_damaged_is_no_stamp() {
+        for key in [CLUSTER_UUID, OWNER_UID, ORDINAL, MEMBER_ID, INCARNATION] {
+            let (_, mut claim) = stamped();
+            let annotations = claim.metadata.annotations.as_mut().unwrap();
+            annotations.remove(key);
+            assert_eq!(stamp(&claim), None, "without {key}");
+        }
+        let (_, mut claim) = stamped();
+        let annotations = claim.metadata.annotations.as_mut().unwrap();
+        annotations.insert(MEMBER_ID.to_owned(), "0".to_owned());
+        assert_eq!(stamp(&claim), None);
+    }
+}

@@ -1,0 +1,266 @@
+//! What is said about a cluster in events: pure, from the step that was taken and from what has
+//! changed in the conditions.
+//!
+//! Reasons are a closed set (they are part of what users filter by). Text that changes all the time
+//! belongs into conditions: events of one reason are merged.
+
+use crate::crd::{ConditionStatus, KvClusterStatus};
+use crate::ids::Slot;
+use crate::observed::Role;
+use crate::plan::{Latch, Outcome, Step};
+use crate::record::OperationKind;
+
+/// One thing to be said.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Said {
+    /// Something is wrong.
+    pub warning: bool,
+    /// The reason.
+    pub reason: &'static str,
+    /// A sentence.
+    pub note: String,
+    /// What was done.
+    pub action: &'static str,
+    /// The slot it is about, if it is about one.
+    pub slot: Option<Slot>,
+}
+
+/// What is said about a step that was taken. `before` is the status as the pass found it.
+#[must_use]
+pub fn of_step(step: &Step, before: &KvClusterStatus) -> Option<Said> {
+    let operation = before.operation.as_ref();
+    let (reason, note, slot) = match step {
+        Step::Latch(Latch::Done { cluster_uuid, .. }) => {
+            let note = format!("The cluster exists, with identity {cluster_uuid}.");
+            ("Bootstrapped", note, Some(Slot(0)))
+        }
+        Step::MemberAdd { slot, member, .. } => {
+            let note = format!("Member {member} was added in slot {slot} as learner.");
+            ("MemberAdded", note, Some(*slot))
+        }
+        Step::Promote { member, .. } => {
+            let note = format!("Member {member} is a voter now.");
+            ("MemberPromoted", note, None)
+        }
+        Step::MemberRemove { member, .. } => {
+            let note = format!("Member {member} was removed.");
+            ("MemberRemoved", note, None)
+        }
+        Step::TransferLeader { from, to } => {
+            let note = format!("Leadership moves from member {from} to member {to}.");
+            ("LeaderTransferred", note, None)
+        }
+        Step::StopSlot { slot, asking, .. } => {
+            let updates = operation.is_some_and(|operation| operation.type_ == "Update");
+            if updates && asking.is_none() && before.replicas.is_some_and(|size| size <= 2) {
+                let note = format!("Slot {slot} begins anew; nobody serves meanwhile.");
+                return Some(warning("UpdateWithoutRedundancy", note, step, Some(*slot)));
+            }
+            let note = format!("Slot {slot} begins anew.");
+            ("PodRestarting", note, Some(*slot))
+        }
+        Step::WriteIntent(intent) => match &intent.kind {
+            OperationKind::Update(update) if operation.is_none() => {
+                let note = format!("All pods begin anew with revision {}.", update.revision);
+                ("UpdateStarted", note, None)
+            }
+            _ => return None,
+        },
+        Step::ClearIntent { outcome, .. } => {
+            return operation.and_then(|operation| ended(&operation.type_, *outcome, step));
+        }
+        Step::DropFinalizer => {
+            let note = "Nothing of the cluster is the operator's any more.".to_owned();
+            ("ClusterDeleted", note, None)
+        }
+        Step::LabelSlot {
+            role: Some(Role::Voter | Role::Learner) | None,
+            ..
+        }
+        | Step::AddFinalizer
+        | Step::Latch(_)
+        | Step::EnsureObject { .. }
+        | Step::EnsureVolume { .. }
+        | Step::DeleteVolume { .. }
+        | Step::ReleaseVolume { .. }
+        | Step::SetSlots { .. }
+        | Step::DeleteSlots
+        | Step::RestartSlot { .. }
+        | Step::Bootstrap { .. }
+        | Step::Join { .. } => return None,
+    };
+    Some(Said {
+        warning: false,
+        reason,
+        note,
+        action: step.name(),
+        slot,
+    })
+}
+
+fn warning(reason: &'static str, note: String, step: &Step, slot: Option<Slot>) -> Said {
+    Said {
+        warning: true,
+        reason,
+        note,
+        action: step.name(),
+        slot,
+    }
+}
+
+/// What is said when an operation ends.
+fn ended(kind: &str, outcome: Outcome, step: &Step) -> Option<Said> {
+    let (reason, note) = match (kind, outcome) {
+        ("Replace", Outcome::Done) => ("MemberReplaced", "The lost member was replaced."),
+        ("Replace", Outcome::Aborted) => ("RepairCancelled", "The replacement was given up."),
+        ("Update", Outcome::Done) => ("UpdateCompleted", "Every pod has the newest template."),
+        ("Hibernate", Outcome::Done) => ("Woken", "The cluster serves again."),
+        (_, Outcome::Aborted) => ("OperationAborted", "The operation was given up."),
+        (_, Outcome::Done) => return None,
+    };
+    Some(Said {
+        warning: false,
+        reason,
+        note: note.to_owned(),
+        action: step.name(),
+        slot: None,
+    })
+}
+
+/// Condition, status, reason there, and what is said when that begins.
+const CONDITIONS: &[(&str, &str, &str, bool, &str)] = &[
+    ("QuorumHealthy", "False", "QuorumLost", true, "QuorumLost"),
+    ("Degraded", "True", "InvalidSpec", true, "InvalidSpec"),
+    ("Degraded", "True", "ForeignChange", true, "ForeignChange"),
+    (
+        "Degraded",
+        "True",
+        "WouldLoseQuorum",
+        true,
+        "WouldLoseQuorum",
+    ),
+    ("Degraded", "True", "LearnerStuck", true, "LearnerStuck"),
+    ("Degraded", "True", "MemberLost", true, "MemberLost"),
+    (
+        "Progressing",
+        "False",
+        "UpdateStalled",
+        true,
+        "UpdateStalled",
+    ),
+    ("StorageReady", "False", "StaleVolume", true, "StaleVolume"),
+    (
+        "ClusterIDMismatch",
+        "True",
+        "Mismatch",
+        true,
+        "ClusterIDMismatch",
+    ),
+    (
+        "Bootstrapped",
+        "False",
+        "BootstrapLost",
+        true,
+        "BootstrapLost",
+    ),
+    (
+        "Bootstrapped",
+        "False",
+        "AdoptionRequired",
+        true,
+        "AdoptionRequired",
+    ),
+    (
+        "MembersReady",
+        "False",
+        "PodStuckTerminating",
+        true,
+        "PodStuckTerminating",
+    ),
+    ("Available", "False", "Hibernated", false, "Hibernated"),
+    ("Paused", "True", "PausedBySpec", false, "Paused"),
+];
+
+/// What is said about conditions that were not there before.
+#[must_use]
+pub fn of_conditions(before: &KvClusterStatus, after: &KvClusterStatus) -> Vec<Said> {
+    let find = |status: &KvClusterStatus, type_: &str| -> Option<ConditionStatus> {
+        let mut conditions = status.conditions.iter();
+        conditions
+            .find(|condition| condition.type_ == type_)
+            .cloned()
+    };
+    let mut said = Vec::new();
+    for (type_, status, reason, warning, event) in CONDITIONS {
+        let holds = |condition: &Option<ConditionStatus>| {
+            condition
+                .as_ref()
+                .is_some_and(|condition| condition.status == *status && condition.reason == *reason)
+        };
+        let now = find(after, type_);
+        if holds(&now) && !holds(&find(before, type_)) {
+            said.push(Said {
+                warning: *warning,
+                reason: event,
+                note: now.map(|condition| condition.message).unwrap_or_default(),
+                action: "observe",
+                slot: None,
+            });
+        }
+    }
+    let paused =
+        |status| find(status, "Paused").is_some_and(|condition| condition.status == "True");
+    if paused(before) && !paused(after) {
+        said.push(Said {
+            warning: false,
+            reason: "Resumed",
+            note: "The cluster is looked after again.".to_owned(),
+            action: "observe",
+            slot: None,
+        });
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::UnixMs;
+
+    fn status(type_: &str, value: &str, reason: &str) -> KvClusterStatus {
+        KvClusterStatus {
+            conditions: vec![ConditionStatus {
+                type_: type_.to_owned(),
+                status: value.to_owned(),
+                reason: reason.to_owned(),
+                message: "why".to_owned(),
+                last_transition_time: crate::ledger::time(UnixMs(0)),
+                observed_generation: None,
+            }],
+            ..KvClusterStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_condition_is_said_once_when_it_begins() {
+        let (well, lost) = (
+            status("QuorumHealthy", "True", "QuorumPresent"),
+            status("QuorumHealthy", "False", "QuorumLost"),
+        );
+        let said = of_conditions(&well, &lost);
+        assert_eq!(said.len(), 1);
+        assert_eq!((said[0].reason, said[0].warning), ("QuorumLost", true));
+        assert_eq!(of_conditions(&lost, &lost), []);
+        assert_eq!(of_conditions(&lost, &well), []);
+    }
+
+    #[test]
+    fn pause_and_its_end_are_said() {
+        let (paused, free) = (
+            status("Paused", "True", "PausedBySpec"),
+            status("Paused", "False", "NotPaused"),
+        );
+        assert_eq!(of_conditions(&free, &paused)[0].reason, "Paused");
+        assert_eq!(of_conditions(&paused, &free)[0].reason, "Resumed");
+    }
+}

@@ -1,0 +1,23 @@
+//! The ServiceAccount of the members: it may do nothing, and its token is mounted nowhere.
+
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{Inputs, Object, present};
+
+/// The account, unless the spec names one.
+pub(super) fn render(inputs: &Inputs) -> Result<Object, String> {
+    let names = inputs.names;
+    let account = ServiceAccount {
+        metadata: ObjectMeta {
+            name: Some(names.cluster.clone()),
+            namespace: Some(names.namespace.clone()),
+            labels: Some(names.labels()),
+            owner_references: Some(vec![names.owner()]),
+            ..ObjectMeta::default()
+        },
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    };
+    present(&account, names.cluster.clone())
+}

@@ -1,0 +1,60 @@
+//! The settings of the members: an immutable ConfigMap whose name is a digest of its content.
+//!
+//! A running pod keeps the settings of the revision it began with (H43): a change makes another
+//! ConfigMap, and the template names it. They reach the node as the variables etcd has for its
+//! flags; flags on the command line, which are ours, win over them.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::json;
+
+use super::{Inputs, Object, digest, present};
+use crate::crd::KvClusterSpec;
+
+/// The settings as variables.
+fn data(spec: &KvClusterSpec) -> BTreeMap<String, String> {
+    let mut data = BTreeMap::new();
+    if let Some(bytes) = spec.quota_backend_bytes {
+        data.insert(variable("quota-backend-bytes"), bytes.to_string());
+    }
+    for (name, value) in &spec.config {
+        data.insert(variable(name), value.clone());
+    }
+    data
+}
+
+/// The variable that stands for a flag.
+fn variable(flag: &str) -> String {
+    format!("ETCD_{}", flag.to_uppercase().replace('-', "_"))
+}
+
+/// The ConfigMap's name.
+pub(super) fn name(inputs: &Inputs) -> String {
+    let content = json!(data(inputs.spec));
+    format!(
+        "{}-config-{}",
+        inputs.names.cluster,
+        &digest(&content)[..10]
+    )
+}
+
+/// The ConfigMap.
+pub(super) fn render(inputs: &Inputs) -> Result<Object, String> {
+    let names = inputs.names;
+    let name = name(inputs);
+    let map = ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            namespace: Some(names.namespace.clone()),
+            labels: Some(names.labels()),
+            owner_references: Some(vec![names.owner()]),
+            ..ObjectMeta::default()
+        },
+        data: Some(data(inputs.spec)),
+        immutable: Some(true),
+        binary_data: None,
+    };
+    present(&map, name)
+}

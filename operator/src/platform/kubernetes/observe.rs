@@ -1,0 +1,480 @@
+//! The live reads of a pass, and what they say in the planner's words.
+//!
+//! Nothing comes from a store (H50), and a read that fails is `Unknown` with its reason, never an
+//! absence (H8). Reads that do not depend on each other are made at the same time.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::{join_all, join3};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use kube::api::ListParams;
+use kube::core::DynamicObject;
+use kube::{Api, ResourceExt as _};
+use serde_json::Value;
+
+use super::access::call;
+use super::apply::{is_ours, set_id};
+use super::drift;
+use super::names::{Names, PodAddresses};
+use super::objects::{self, INPUTS, Inputs, Object, Set};
+use super::platform::{Kubernetes, Sight};
+use super::{Error, claims, lives};
+use crate::crd::{ANNOTATION_RESTARTED_AT, FINALIZER, KvCluster, TlsMode};
+use crate::ids::{ObjectUid, Slot, UnixMs};
+use crate::observed::{
+    LifeState, LifeView, MembershipView, NodeState, NodeView, ObjectView, Observed, Pending, Role,
+    Seen, SlotsView, VolumeView,
+};
+use crate::platform::calls::leader_slot;
+use crate::platform::doors::{entropy, now};
+use crate::platform::members::{Answer, Members};
+use crate::reconcile::Observation;
+use crate::record::{BootstrapState, Record};
+
+type Nodes = BTreeMap<Slot, Seen<NodeView>>;
+
+impl Kubernetes {
+    pub(super) async fn look(&mut self) -> Result<Option<Observation>, Error> {
+        self.sight = None;
+        let doing = format!("KvCluster {}/{} cannot be read", self.namespace, self.name);
+        let objects = self.objects();
+        let Some(object) = call(&doing, objects.get_opt(&self.name)).await? else {
+            return Ok(None);
+        };
+        let stored = object.status.clone().unwrap_or_default();
+        let record =
+            Record::from_status(&stored).map_err(|error| Error::Unreadable(error.to_string()))?;
+        let now = now();
+        let names = self.names(&object);
+        let (set, pods, claims) = join3(
+            self.read_set(&names),
+            self.read_pods(&names),
+            self.read_claims(&names),
+        )
+        .await;
+        let slots = slots(&set, &pods, &claims, now);
+        let nodes = self.ask(&names, &pods, &slots).await;
+        let membership = self.read_membership(&record, &nodes).await;
+        let voters = voters(&membership, &stored);
+        self.before = stored;
+        self.sight = Some(Sight {
+            names,
+            object,
+            set,
+            claims: claims.known().cloned().unwrap_or_default(),
+            rendered: Vec::new(),
+            rendered_set: None,
+            live: BTreeMap::new(),
+        });
+        let (objects_due, volumes) = {
+            let due = self.compare(&record, voters).await;
+            (due, self.volumes(&claims, &slots).await)
+        };
+        let sight = self.sight()?;
+        let observed = Observed {
+            object: object_view(&sight.object),
+            record,
+            slots,
+            volumes,
+            nodes,
+            membership,
+            objects_due,
+            now,
+            entropy: entropy(),
+        };
+        Ok(Some(Observation {
+            resource: sight.object.clone(),
+            observed,
+        }))
+    }
+
+    fn names(&self, object: &KvCluster) -> Names {
+        Names {
+            namespace: self.namespace.clone(),
+            cluster: self.name.clone(),
+            uid: ObjectUid(object.uid().unwrap_or_default()),
+            domain: object
+                .spec
+                .cluster_domain
+                .clone()
+                .or_else(|| self.domain.clone()),
+        }
+    }
+
+    async fn read_set(&self, names: &Names) -> Seen<Option<Value>> {
+        let (doing, sets) = ("the StatefulSet cannot be read", self.sets());
+        let live = match call(doing, sets.get_opt(&names.cluster)).await {
+            Ok(Some(live)) => live,
+            Ok(None) => return Seen::Known(None),
+            Err(error) => return Seen::Unknown(error.to_string()),
+        };
+        match serde_json::to_value(&live) {
+            Ok(live) if is_ours(&live, &names.uid.0) => Seen::Known(Some(live)),
+            Ok(_) => Seen::Unknown(format!(
+                "StatefulSet {} exists and was not made for this cluster",
+                names.cluster
+            )),
+            Err(error) => Seen::Unknown(error.to_string()),
+        }
+    }
+
+    async fn read_pods(&self, names: &Names) -> Seen<BTreeMap<Slot, Pod>> {
+        let params = ListParams::default().labels(&names.selector_text());
+        let pods = self.pods();
+        match call("the pods cannot be listed", pods.list(&params)).await {
+            Ok(list) => {
+                let ours = list
+                    .into_iter()
+                    .filter_map(|pod| Some((names.slot_of_pod(&pod.name_any())?, pod)));
+                Seen::Known(ours.collect())
+            }
+            Err(error) => Seen::Unknown(error.to_string()),
+        }
+    }
+
+    async fn read_claims(&self, names: &Names) -> Seen<BTreeMap<Slot, PersistentVolumeClaim>> {
+        let params = ListParams::default().labels(&names.selector_text());
+        let claims = self.claims();
+        match call("the claims cannot be listed", claims.list(&params)).await {
+            Ok(list) => {
+                let ours = list
+                    .into_iter()
+                    .filter_map(|claim| Some((names.slot_of_claim(&claim.name_any())?, claim)));
+                Seen::Known(ours.collect())
+            }
+            Err(error) => Seen::Unknown(error.to_string()),
+        }
+    }
+
+    /// What the node in each running pod says. An answer under another name is silence: the address
+    /// has passed on to somebody else.
+    async fn ask(
+        &mut self,
+        names: &Names,
+        pods: &Seen<BTreeMap<Slot, Pod>>,
+        slots: &Seen<SlotsView>,
+    ) -> Nodes {
+        let (Seen::Known(pods), Seen::Known(slots)) = (pods, slots) else {
+            return Nodes::new();
+        };
+        let running = slots.lives.iter();
+        let running = running.filter(|(_, life)| life.state == LifeState::Running);
+        let address = |(slot, _): (&Slot, &LifeView)| {
+            let ip = pods.get(slot)?.status.as_ref()?.pod_ip.clone()?;
+            Some((*slot, ip))
+        };
+        let ips: BTreeMap<Slot, String> = running.filter_map(address).collect();
+        let asked: Vec<Slot> = ips.keys().copied().collect();
+        let addresses = PodAddresses {
+            names: names.clone(),
+            ips,
+        };
+        let members = self
+            .members
+            .get_or_insert_with(|| Members::new(addresses.clone()));
+        members.addresses = addresses;
+        members.prune(&asked);
+        let answers = members.identities(&asked).await;
+        let checked = |(slot, answer): (Slot, Seen<Answer>)| {
+            let life = slots.lives.get(&slot);
+            let node = match answer {
+                Seen::Known(answer) if answer.name == names.pod(slot) => Seen::Known(NodeView {
+                    ready: life.is_some_and(|life| life.ready),
+                    ..answer.node
+                }),
+                Seen::Known(answer) => Seen::Unknown(format!(
+                    "its address is answered by a node called {}",
+                    answer.name
+                )),
+                Seen::Unknown(why) => Seen::Unknown(why),
+            };
+            (slot, node)
+        };
+        answers.into_iter().map(checked).collect()
+    }
+
+    async fn read_membership(&mut self, record: &Record, nodes: &Nodes) -> Seen<MembershipView> {
+        let issued = record
+            .bootstrap
+            .as_ref()
+            .is_some_and(|bootstrap| bootstrap.state >= BootstrapState::Issued);
+        let adopting = record.bootstrap.is_none();
+        if !issued && !adopting {
+            return Seen::Unknown("the cluster is not founded yet".to_owned());
+        }
+        let joined = |slot: &&Slot| {
+            let node = nodes.get(slot).and_then(Seen::known);
+            node.is_some_and(|node| matches!(node.state, NodeState::Joined { .. }))
+        };
+        let mut asked: Vec<Slot> = nodes.keys().filter(joined).copied().collect();
+        // The leader answers without asking another member; `false` sorts first.
+        asked.sort_by_key(|slot| Some(*slot) != self.leader);
+        let Some(members) = &mut self.members else {
+            return Seen::Unknown("no member runs that could be asked".to_owned());
+        };
+        let seen = members.membership(&asked).await;
+        if let Some(view) = seen.known() {
+            self.leader = leader_slot(view);
+        }
+        seen
+    }
+
+    /// Renders the objects and names those that differ from the live ones.
+    async fn compare(&mut self, record: &Record, voters: u32) -> Seen<Vec<String>> {
+        let Ok(sight) = self.sight() else {
+            return Seen::Unknown("nothing was observed yet".to_owned());
+        };
+        if sight.object.metadata.deletion_timestamp.is_some() {
+            return Seen::Known(Vec::new());
+        }
+        let tls = &sight.object.spec.tls;
+        if tls.peer.mode != TlsMode::Disabled || tls.client.mode != TlsMode::Disabled {
+            // A member without the encryption that was asked for must not start (H47).
+            return Seen::Unknown(
+                "spec.tls asks for encryption, which this version cannot give its members; set \
+                 spec.tls.peer.mode and spec.tls.client.mode to Disabled if that is meant"
+                    .to_owned(),
+            );
+        }
+        let annotations = sight.object.annotations();
+        let restarted_at = annotations.get(ANNOTATION_RESTARTED_AT);
+        let inputs = Inputs {
+            names: &sight.names,
+            spec: &sight.object.spec,
+            epoch: record.epoch.max(1),
+            voters,
+            restarted_at: restarted_at.map(String::as_str),
+        };
+        let rendered = objects::render(&inputs);
+        let (rendered, set) =
+            match rendered.and_then(|objects| Ok((objects, objects::set(&inputs)?))) {
+                Ok(both) => both,
+                Err(why) => return Seen::Unknown(format!("they cannot be rendered: {why}")),
+            };
+        let live = match self.read_objects(&rendered).await {
+            Ok(live) => live,
+            Err(error) => return Seen::Unknown(error.to_string()),
+        };
+        let due = self.due(&rendered, &live, &set);
+        if let Some(sight) = &mut self.sight {
+            sight.rendered = rendered;
+            sight.rendered_set = Some(set);
+            sight.live = live;
+        }
+        Seen::Known(due)
+    }
+
+    async fn read_objects(&self, rendered: &[Object]) -> Result<BTreeMap<String, Value>, Error> {
+        let reads = rendered.iter().map(|object| async move {
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(self.client.clone(), &self.namespace, &object.resource);
+            let doing = format!("{} cannot be read", object.id);
+            let live = call(&doing, api.get_opt(&object.name)).await?;
+            Ok::<_, Error>((object.id.clone(), live))
+        });
+        let mut found = BTreeMap::new();
+        for read in join_all(reads).await {
+            let (id, live) = read?;
+            if let Some(live) = live {
+                let live = serde_json::to_value(&live)
+                    .map_err(|error| Error::Unreadable(format!("{id}: {error}")))?;
+                found.insert(id, live);
+            }
+        }
+        Ok(found)
+    }
+
+    /// What differs, in the order of rendering; the set's template comes last.
+    fn due(&self, rendered: &[Object], live: &BTreeMap<String, Value>, set: &Set) -> Vec<String> {
+        let differs = |object: &&Object| match (&object.body, live.get(&object.id)) {
+            (None, live) => live.is_some_and(|live| self.sight_owns(live)),
+            (Some(_), None) => true,
+            (Some(body), Some(live)) => {
+                !self.is_applied(&object.id, &object.digest, live)
+                    && !drift::is_as_rendered(live, body, &object.digest)
+            }
+        };
+        let mut due: Vec<String> = rendered
+            .iter()
+            .filter(differs)
+            .map(|object| object.id.clone())
+            .collect();
+        if let Some(live) = self
+            .sight()
+            .ok()
+            .and_then(|sight| sight.set.known()?.as_ref())
+            && self.set_differs(live, set)
+        {
+            due.push(set_id(&self.name));
+        }
+        due
+    }
+
+    fn sight_owns(&self, live: &Value) -> bool {
+        let uid = self.sight().map(|sight| &sight.names.uid.0);
+        uid.is_ok_and(|uid| is_ours(live, uid))
+    }
+
+    /// The live object is what the API server made of what we applied, and nobody has written
+    /// since.
+    fn is_applied(&self, id: &str, digest: &str, live: &Value) -> bool {
+        let version = live["metadata"]["resourceVersion"].as_str();
+        self.applied
+            .get(id)
+            .is_some_and(|(applied, at)| applied == digest && version == Some(at.as_str()))
+    }
+
+    /// Whether the template is to be replaced. The same spec rendered by another version of the
+    /// operator is no reason, unless the spec says so (H42).
+    fn set_differs(&self, live: &Value, set: &Set) -> bool {
+        let adopts = self
+            .sight()
+            .is_ok_and(|sight| sight.object.spec.update.adopt_operator_changes);
+        let same_spec = drift::annotation(live, INPUTS) == Some(&set.inputs);
+        let same_template = drift::annotation(live, objects::RENDERED) == Some(&set.digest);
+        if same_spec && !same_template && !adopts {
+            return false;
+        }
+        if self.is_applied(&set_id(&self.name), &set.digest, live) {
+            return false;
+        }
+        let spec = |field: &str| {
+            let (live, ours) = (&live["spec"][field], &set.body["spec"][field]);
+            drift::holds(live, ours, false)
+        };
+        !(same_spec && same_template && spec("template") && spec("updateStrategy"))
+    }
+
+    async fn volumes(
+        &self,
+        claims: &Seen<BTreeMap<Slot, PersistentVolumeClaim>>,
+        slots: &Seen<SlotsView>,
+    ) -> Seen<BTreeMap<Slot, VolumeView>> {
+        let claims = match claims {
+            Seen::Known(claims) => claims,
+            Seen::Unknown(why) => return Seen::Unknown(why.clone()),
+        };
+        let views = claims.iter().map(|(slot, claim)| async move {
+            let mut view = claims::view(claim);
+            let life = slots.known().and_then(|slots| slots.lives.get(slot));
+            // Asked only for a pod that finds no place: everywhere else it has one.
+            if life.is_some_and(|life| life.state == LifeState::Pending(Pending::Unschedulable)) {
+                view.node_gone = self.is_on_lost_machine(claim).await;
+            }
+            (*slot, view)
+        });
+        Seen::Known(join_all(views).await.into_iter().collect())
+    }
+
+    /// The claim's volume can only be used on machines of which none exists any more (H34).
+    /// Whatever
+    /// cannot be read is no evidence.
+    async fn is_on_lost_machine(&self, claim: &PersistentVolumeClaim) -> bool {
+        let Some(volume) = claim
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.volume_name.as_ref())
+        else {
+            return false;
+        };
+        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
+        let doing = "the volume cannot be read";
+        let Ok(Some(volume)) = call(doing, volumes.get_opt(volume)).await else {
+            return false;
+        };
+        let machines = machines(&volume);
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let reads = machines.iter().map(|name| call(doing, nodes.get_opt(name)));
+        let found = join_all(reads).await;
+        !found.is_empty() && found.iter().all(|node| matches!(node, Ok(None)))
+    }
+}
+
+/// The machines a volume is tied to; empty when it is not.
+fn machines(volume: &PersistentVolume) -> Vec<String> {
+    let required = volume
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.node_affinity.as_ref()?.required.as_ref());
+    let terms = required
+        .into_iter()
+        .flat_map(|required| &required.node_selector_terms);
+    let expressions = terms.flat_map(|term| {
+        let by_label = term.match_expressions.iter().flatten();
+        by_label.chain(term.match_fields.iter().flatten())
+    });
+    let by_name = expressions.filter(|expression| {
+        let keys = ["kubernetes.io/hostname", "metadata.name"];
+        keys.contains(&expression.key.as_str()) && expression.operator == "In"
+    });
+    by_name
+        .flat_map(|expression| expression.values.clone().unwrap_or_default())
+        .collect()
+}
+
+fn slots(
+    set: &Seen<Option<Value>>,
+    pods: &Seen<BTreeMap<Slot, Pod>>,
+    claims: &Seen<BTreeMap<Slot, PersistentVolumeClaim>>,
+    now: UnixMs,
+) -> Seen<SlotsView> {
+    let (set, pods, claims) = match (set, pods, claims) {
+        (Seen::Known(set), Seen::Known(pods), Seen::Known(claims)) => (set, pods, claims),
+        (Seen::Unknown(why), _, _) | (_, Seen::Unknown(why), _) | (_, _, Seen::Unknown(why)) => {
+            return Seen::Unknown(why.clone());
+        }
+    };
+    let set: Option<StatefulSet> = match set.clone().map(serde_json::from_value).transpose() {
+        Ok(set) => set,
+        Err(error) => return Seen::Unknown(error.to_string()),
+    };
+    if let Some(set) = &set
+        && set.metadata.deletion_timestamp.is_some()
+    {
+        return Seen::Unknown("the StatefulSet is being deleted".to_owned());
+    }
+    let count = set.as_ref().map(|set| {
+        let replicas = set.spec.as_ref().and_then(|spec| spec.replicas);
+        // Left out, the API server makes it one.
+        u32::try_from(replicas.unwrap_or(1)).unwrap_or(0)
+    });
+    let revision = set.as_ref().and_then(|set| {
+        let status = set.status.as_ref()?;
+        let current = status.observed_generation == set.metadata.generation;
+        status.update_revision.clone().filter(|_| current)
+    });
+    let life = |(slot, pod): (&Slot, &Pod)| {
+        let view = lives::view(pod, claims.get(slot), revision.as_deref(), now);
+        (*slot, view)
+    };
+    let lives = pods.iter().map(life).collect();
+    Seen::Known(SlotsView {
+        count,
+        lives,
+        revision,
+    })
+}
+
+/// Voters as of now, or as last published.
+fn voters(membership: &Seen<MembershipView>, stored: &crate::crd::KvClusterStatus) -> u32 {
+    match membership {
+        Seen::Known(view) => {
+            let members = view.members.values();
+            let voters = members.filter(|member| member.role == Role::Voter).count();
+            u32::try_from(voters).unwrap_or(u32::MAX)
+        }
+        Seen::Unknown(_) => u32::try_from(stored.replicas.unwrap_or(0)).unwrap_or(0),
+    }
+}
+
+fn object_view(object: &KvCluster) -> ObjectView {
+    ObjectView {
+        uid: ObjectUid(object.uid().unwrap_or_default()),
+        name: object.name_any(),
+        generation: object.metadata.generation.unwrap_or_default(),
+        deleting: object.metadata.deletion_timestamp.is_some(),
+        finalizer: object.finalizers().iter().any(|name| name == FINALIZER),
+        unreadable: None,
+    }
+}

@@ -1,0 +1,7 @@
+//! The Kubernetes platform from outside: what it renders, and real passes against an API server in
+//! this process.
+
+mod api;
+mod objects;
+mod passes;
+mod sets;

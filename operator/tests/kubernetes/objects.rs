@@ -1,0 +1,217 @@
+//! The objects of a cluster, byte for byte: an accidental change of a template rolls every cluster.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use quorate_operator::crd::KvCluster;
+use quorate_operator::ids::ObjectUid;
+use quorate_operator::platform::kubernetes::Names;
+use quorate_operator::platform::kubernetes::objects::{Inputs, render, set};
+use serde_json::json;
+
+fn names() -> Names {
+    Names {
+        namespace: "data".to_owned(),
+        cluster: "orders".to_owned(),
+        uid: ObjectUid::from("11111111-2222-3333-4444-555555555555"),
+        domain: None,
+    }
+}
+
+fn cluster(spec: &serde_json::Value) -> KvCluster {
+    let body = json!({
+        "apiVersion": "quorate.dev/v1alpha1",
+        "kind": "KvCluster",
+        "metadata": {"name": "orders", "namespace": "data"},
+        "spec": spec,
+    });
+    serde_json::from_value(body).expect("a KvCluster")
+}
+
+fn yaml(cluster: &KvCluster, voters: u32) -> String {
+    let names = names();
+    let inputs = Inputs {
+        names: &names,
+        spec: &cluster.spec,
+        epoch: 1,
+        voters,
+        restarted_at: None,
+    };
+    let mut text = String::new();
+    for object in render(&inputs).expect("rendered") {
+        let _ = writeln!(text, "# {}", object.id);
+        match object.body {
+            Some(body) => {
+                let shown = serde_saphyr::to_string(&body).expect("YAML");
+                let _ = writeln!(text, "{shown}---");
+            }
+            None => text.push_str("must not exist\n---\n"),
+        }
+    }
+    let set = set(&inputs).expect("rendered");
+    let shown = serde_saphyr::to_string(&set.body).expect("YAML");
+    let _ = write!(text, "# the set\n{shown}");
+    text
+}
+
+/// Compares with the file, or writes it when `UPDATE_GOLDENFILES` is set.
+fn check(name: &str, found: &str) {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kubernetes/golden");
+    let path = Path::new(folder).join(name);
+    if std::env::var_os("UPDATE_GOLDENFILES").is_some() {
+        std::fs::write(&path, found).expect("the golden file is written");
+        return;
+    }
+    let expected = std::fs::read_to_string(&path).expect("the golden file");
+    assert!(
+        expected == found,
+        "{name} differs from what is rendered. If that is meant, run the tests with \
+         UPDATE_GOLDENFILES=1: every cluster will be rolled. Rendered:\n{found}"
+    );
+}
+
+#[test]
+fn a_cluster_of_defaults_renders_as_it_did() {
+    check("defaults.yaml", &yaml(&cluster(&json!({})), 3));
+}
+
+#[test]
+fn a_cluster_with_everything_set_renders_as_it_did() {
+    let spec = json!({
+        "replicas": 5,
+        "version": "0.3.1",
+        "image": {"repository": "registry:5000/quorate", "digest": "sha256:abc",
+                  "pullSecrets": [{"name": "pull"}]},
+        "storage": {"size": "20Gi", "storageClassName": "fast", "accessMode": "ReadWriteOncePod"},
+        "resources": {"requests": {"cpu": "500m"}, "limits": {"memory": "2Gi"}},
+        "scheduling": {"nodeSelector": {"disk": "ssd"}, "priorityClassName": "database",
+            "tolerations": [{"key": "db", "operator": "Exists"}],
+            "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone",
+                "whenUnsatisfiable": "DoNotSchedule"}]},
+        "podMetadata": {"labels": {"team": "a"}, "annotations": {"team.example.com/owner": "b"}},
+        "containerSecurityContext": {"readOnlyRootFilesystem": false},
+        "env": [{"name": "TZ", "value": "UTC"}],
+        "extraVolumes": [{"volume": {"name": "tmp", "emptyDir": {}}, "mountPath": "/tmp"}],
+        "terminationGracePeriodSeconds": 90,
+        "config": {"heartbeat-interval": "100", "election-timeout": "1000"},
+        "quotaBackendBytes": 8_589_934_592_i64,
+        "service": {"type": "LoadBalancer", "annotations": {"a": "b"},
+            "externalTrafficPolicy": "Local"},
+        "podDisruptionBudget": {"enabled": false},
+        "networkPolicy": {"enabled": true, "clientFrom": [{"podSelector": {}}]},
+        "clusterDomain": "example.org",
+        "serviceAccountName": "own",
+    });
+    check("everything.yaml", &yaml(&cluster(&spec), 3));
+}
+
+#[test]
+fn what_does_not_concern_pods_leaves_the_template_as_it_is() {
+    let names = names();
+    let template = |spec: &serde_json::Value, voters| {
+        let cluster = cluster(spec);
+        let inputs = Inputs {
+            names: &names,
+            spec: &cluster.spec,
+            epoch: 1,
+            voters,
+            restarted_at: None,
+        };
+        let set = set(&inputs).expect("rendered");
+        (set.digest, set.inputs)
+    };
+    let before = template(&json!({}), 1);
+    for same in [
+        json!({"replicas": 7}),
+        json!({"paused": true}),
+        json!({"storage": {"size": "9Gi"}}),
+        json!({"podDisruptionBudget": {"enabled": false}}),
+    ] {
+        assert_eq!(template(&same, 7), before, "{same} rolls the cluster");
+    }
+    for other in [
+        json!({"config": {"election-timeout": "2000"}}),
+        json!({"image": {"tag": "next"}}),
+        json!({"resources": {"limits": {"memory": "3Gi"}}}),
+    ] {
+        assert_ne!(template(&other, 1), before, "{other} reaches no pod");
+    }
+}
+
+#[test]
+fn the_budget_is_the_quorum_of_the_larger_of_what_is_and_what_is_wanted() {
+    let names = names();
+    // Voters, wanted, what must stay available (section 6.5 of the reference).
+    let table = [
+        (1, 1, 1),
+        (3, 3, 2),
+        (5, 5, 3),
+        (7, 7, 4),
+        (3, 5, 3),
+        (5, 3, 3),
+        (0, 3, 2),
+        (2, 2, 2),
+    ];
+    for (voters, wanted, needed) in table {
+        let cluster = cluster(&json!({"replicas": wanted}));
+        let inputs = Inputs {
+            names: &names,
+            spec: &cluster.spec,
+            epoch: 1,
+            voters,
+            restarted_at: None,
+        };
+        let objects = render(&inputs).expect("rendered");
+        let budget = objects
+            .iter()
+            .find(|object| object.id == "poddisruptionbudget/orders");
+        let body = budget
+            .and_then(|budget| budget.body.as_ref())
+            .expect("a budget");
+        assert_eq!(
+            body["spec"]["minAvailable"], needed,
+            "{voters} voters, {wanted} wanted"
+        );
+        assert_eq!(
+            body["spec"]["selector"]["matchLabels"]["quorate.dev/role"],
+            "voter"
+        );
+    }
+}
+
+#[test]
+fn the_pod_keeps_to_the_restricted_profile() {
+    let cluster = cluster(&json!({}));
+    let names = names();
+    let inputs = Inputs {
+        names: &names,
+        spec: &cluster.spec,
+        epoch: 1,
+        voters: 0,
+        restarted_at: None,
+    };
+    let set = set(&inputs).expect("rendered").body;
+    let pod = &set["spec"]["template"]["spec"];
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(
+        pod["securityContext"]["seccompProfile"]["type"],
+        "RuntimeDefault"
+    );
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    let context = &pod["containers"][0]["securityContext"];
+    assert_eq!(context["allowPrivilegeEscalation"], false);
+    assert_eq!(context["capabilities"]["drop"], json!(["ALL"]));
+    assert_eq!(context["readOnlyRootFilesystem"], true);
+    assert_eq!(set["spec"]["updateStrategy"]["type"], "OnDelete");
+    assert_eq!(set["spec"]["podManagementPolicy"], "Parallel");
+    assert_eq!(
+        set["spec"].get("replicas"),
+        None,
+        "a template carries no size"
+    );
+    let text = set.to_string();
+    assert!(
+        !text.contains("initial-cluster"),
+        "H6: a list of members in the template"
+    );
+}

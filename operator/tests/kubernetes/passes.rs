@@ -1,0 +1,507 @@
+//! Real passes against the API server in this process: from nothing to a cluster and back, with
+//! faults at every write.
+
+use std::collections::BTreeMap;
+
+use quorate_operator::crd::KvClusterStatus;
+use quorate_operator::desired::Desired;
+use quorate_operator::plan::{Requeue, plan};
+use quorate_operator::platform::kubernetes::Kubernetes;
+use quorate_operator::reconcile::{Platform as _, reconcile};
+use quorate_operator::validate::validate;
+use serde_json::{Value, json};
+
+use super::api::{FAULTS, Fault, collection};
+use super::sets::{Around, apply_cluster, edit};
+
+/// An operator's process; it dies at every fault, and the next one begins with nothing.
+struct Operator<'a> {
+    around: &'a Around,
+    platform: Kubernetes,
+    last_valid: Option<Desired>,
+}
+
+impl<'a> Operator<'a> {
+    fn new(around: &'a Around) -> Operator<'a> {
+        Operator {
+            around,
+            platform: Kubernetes::new(around.api.client(), "data", "orders", None),
+            last_valid: None,
+        }
+    }
+
+    /// One pass; `None` when the object is gone.
+    async fn pass(&mut self) -> Option<Requeue> {
+        self.around.settle();
+        match reconcile(&mut self.platform, &mut self.last_valid).await {
+            Ok(Some(pass)) if pass.failure.is_none() => Some(pass.requeue()),
+            Ok(None) => None,
+            Ok(Some(_)) | Err(_) => {
+                *self = Operator::new(self.around);
+                Some(Requeue::Soon)
+            }
+        }
+    }
+
+    /// Passes until nothing is to be done; what is awaited at the end otherwise.
+    async fn converge(&mut self) -> Result<(), String> {
+        for _ in 0..400 {
+            match self.pass().await {
+                Some(Requeue::Idle) | None => return Ok(()),
+                Some(Requeue::Now | Requeue::Soon | Requeue::Refused) => {}
+            }
+        }
+        Err(format!(
+            "not converged: {:#?}",
+            status(self.around).conditions
+        ))
+    }
+
+    async fn converged(&mut self) {
+        if let Err(why) = self.converge().await {
+            panic!("{why}");
+        }
+    }
+}
+
+fn status(around: &Around) -> KvClusterStatus {
+    let objects = around.api.store().all("kvclusters");
+    serde_json::from_value(objects["orders"]["status"].clone()).expect("a status")
+}
+
+fn replicas(count: u32) -> Value {
+    json!({"spec": {"replicas": count}})
+}
+
+fn names(around: &Around, resource: &str) -> Vec<String> {
+    around.api.store().all(resource).into_keys().collect()
+}
+
+fn condition(around: &Around, type_: &str) -> (String, String) {
+    let status = status(around);
+    let found = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == type_);
+    let found = found.expect("the condition is there");
+    (found.status.clone(), found.reason.clone())
+}
+
+#[tokio::test]
+async fn from_nothing_to_three_voters_and_then_quiet() {
+    let around = Around::new().await;
+    apply_cluster(&around, 3);
+    let mut operator = Operator::new(&around);
+    operator.converged().await;
+    let seen = status(&around);
+    assert_eq!(around.group().voters().len(), 3);
+    assert_eq!(seen.ready.as_deref(), Some("3/3"));
+    assert_eq!(seen.phase.as_deref(), Some("Running"));
+    assert_eq!(condition(&around, "Available").0, "True");
+    assert_eq!(names(&around, "pods"), ["orders-0", "orders-1", "orders-2"]);
+    for (name, pod) in around.api.store().all("pods") {
+        assert_eq!(
+            pod["metadata"]["labels"]["quorate.dev/role"], "voter",
+            "{name}"
+        );
+    }
+    // The member ID is not the slot, and every claim says whose it is.
+    for (name, claim) in around.api.store().all("persistentvolumeclaims") {
+        let stamp = &claim["metadata"]["annotations"]["quorate.dev/member-id"];
+        assert!(
+            stamp.as_str().is_some_and(|id| id.len() == 16),
+            "{name}: {stamp}"
+        );
+    }
+    let writes = around.api.store().writes;
+    for _ in 0..20 {
+        assert_eq!(operator.pass().await, Some(Requeue::Idle));
+    }
+    assert_eq!(
+        around.api.store().writes,
+        writes,
+        "I11: a quiet cluster is written to"
+    );
+    // Another operator finds nothing to write either.
+    let mut next = Operator::new(&around);
+    assert_eq!(next.pass().await, Some(Requeue::Idle));
+    assert_eq!(
+        around.api.store().writes,
+        writes,
+        "a restart of the operator writes"
+    );
+}
+
+#[tokio::test]
+async fn it_grows_and_shrinks_to_any_size() {
+    let around = Around::new().await;
+    apply_cluster(&around, 3);
+    let mut operator = Operator::new(&around);
+    operator.converged().await;
+    for size in [5, 3, 1, 2, 4] {
+        edit(&around, &replicas(size));
+        operator.converged().await;
+        let count = usize::try_from(size).expect("small");
+        assert_eq!(around.group().voters().len(), count);
+        assert_eq!(names(&around, "pods").len(), count);
+        assert_eq!(
+            names(&around, "persistentvolumeclaims").len(),
+            count,
+            "claims left behind"
+        );
+        let budget = around.api.store().all("poddisruptionbudgets")["orders"].clone();
+        assert_eq!(budget["spec"]["minAvailable"], size / 2 + 1);
+    }
+}
+
+/// The calls the operator may make: the table of its role.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("kvclusters", &["get", "list", "watch", "patch"]),
+    ("kvclusters/status", &["get", "update", "patch"]),
+    (
+        "statefulsets",
+        &["get", "list", "create", "patch", "delete"],
+    ),
+    ("pods", &["get", "list", "patch", "delete"]),
+    (
+        "persistentvolumeclaims",
+        &["get", "list", "create", "patch", "delete"],
+    ),
+    ("services", &["get", "list", "create", "patch", "delete"]),
+    ("configmaps", &["get", "list", "create", "patch", "delete"]),
+    (
+        "serviceaccounts",
+        &["get", "list", "create", "patch", "delete"],
+    ),
+    (
+        "poddisruptionbudgets",
+        &["get", "list", "create", "patch", "delete"],
+    ),
+    (
+        "networkpolicies",
+        &["get", "list", "create", "patch", "delete"],
+    ),
+    ("persistentvolumes", &["get"]),
+    ("nodes", &["get"]),
+];
+
+#[tokio::test]
+async fn it_needs_no_right_that_its_role_has_not() {
+    let around = Around::new().await;
+    apply_cluster(&around, 3);
+    let mut operator = Operator::new(&around);
+    operator.converged().await;
+    edit(&around, &replicas(1));
+    operator.converged().await;
+    for (verb, resource) in &around.api.store().calls {
+        let row = ALLOWED.iter().find(|(name, _)| name == resource);
+        let allowed = row.is_some_and(|(_, verbs)| verbs.contains(&verb.as_str()));
+        assert!(allowed, "{verb} {resource} is not in the role");
+    }
+}
+
+#[tokio::test]
+async fn a_changed_template_begins_every_pod_anew_leader_last() {
+    let around = Around::new().await;
+    apply_cluster(&around, 3);
+    let mut operator = Operator::new(&around);
+    operator.converged().await;
+    let leader_slot = {
+        let group = around.group();
+        group.members[&group.leader].0
+    };
+    let uids = |around: &Around| -> BTreeMap<String, String> {
+        let pods = around.api.store().all("pods").into_iter();
+        pods.map(|(name, pod)| (name, pod["metadata"]["uid"].to_string()))
+            .collect()
+    };
+    let before = uids(&around);
+    edit(
+        &around,
+        &json!({"spec": {"config": {"election-timeout": "2000"}}}),
+    );
+    let mut order = Vec::new();
+    for _ in 0..400 {
+        let idle = operator.pass().await == Some(Requeue::Idle);
+        let now = uids(&around);
+        for (name, uid) in &before {
+            let anew = now.get(name).is_some_and(|new| new != uid);
+            if anew && !order.contains(name) {
+                order.push(name.clone());
+            }
+        }
+        assert!(
+            around.group().has_quorum(),
+            "the quorum was lost by an update"
+        );
+        if idle {
+            break;
+        }
+    }
+    assert_eq!(order.len(), 3, "not every pod began anew: {order:?}");
+    assert_eq!(
+        order.last(),
+        Some(&format!("orders-{leader_slot}")),
+        "{order:?}"
+    );
+    assert_eq!(condition(&around, "VersionUpToDate").0, "True");
+    assert_eq!(
+        names(&around, "configmaps").len(),
+        2,
+        "the old settings stay for running pods"
+    );
+}
+
+#[tokio::test]
+async fn a_claim_that_is_deleted_with_its_pod_costs_one_member_and_is_made_good() {
+    let around = Around::new().await;
+    apply_cluster(&around, 3);
+    let mut operator = Operator::new(&around);
+    operator.converged().await;
+    let before = around.group().voters();
+    {
+        let mut store = around.api.store();
+        for resource in ["persistentvolumeclaims", "pods"] {
+            let name = if resource == "pods" {
+                "orders-1"
+            } else {
+                "data-orders-1"
+            };
+            let path = format!("{}/{name}", collection(resource));
+            let live = store.objects[&path].clone();
+            store.mark_deleted(&path, &live);
+        }
+    }
+    operator.converged().await;
+    let after = around.group().voters();
+    assert_eq!(after.len(), 3);
+    let kept = after.iter().filter(|id| before.contains(id)).count();
+    assert_eq!(kept, 2, "a lost disk is a new member: {before:?} {after:?}");
+    assert_eq!(status(&around).ready.as_deref(), Some("3/3"));
+}
+
+#[tokio::test]
+async fn what_somebody_edits_is_put_back() {
+    let around = Around::new().await;
+    apply_cluster(&around, 3);
+    let mut operator = Operator::new(&around);
+    operator.converged().await;
+    let path = format!("{}/orders", collection("statefulsets"));
+    let template = around.api.store().objects[&path]["spec"]["template"].clone();
+    around.api.store().edited = true;
+    for change in [
+        json!({"spec": {"replicas": 0}}),
+        json!({"spec": {"replicas": 1}}),
+        json!({"spec": {"template": {"metadata": {"labels": {"foreign": "yes"}},
+            "spec": {"terminationGracePeriodSeconds": 1}}}}),
+    ] {
+        {
+            let mut store = around.api.store();
+            let mut set = store.objects[&path].clone();
+            super::api::merge(&mut set, &change);
+            store.put(&path, set);
+        }
+        operator.converged().await;
+        let set = around.api.store().objects[&path].clone();
+        assert_eq!(set["spec"]["replicas"], 3, "{change}");
+        assert_eq!(set["spec"]["template"], template, "{change}");
+        assert_eq!(around.group().voters().len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn it_sleeps_and_wakes_with_the_same_members() {
+    let around = Around::new().await;
+    apply_cluster(&around, 3);
+    let mut operator = Operator::new(&around);
+    operator.converged().await;
+    let before = around.group().voters();
+    edit(&around, &json!({"spec": {"hibernate": true}}));
+    for _ in 0..100 {
+        operator.pass().await;
+    }
+    assert_eq!(names(&around, "pods"), Vec::<String>::new());
+    assert_eq!(names(&around, "persistentvolumeclaims").len(), 3);
+    assert_eq!(
+        condition(&around, "Available"),
+        ("False".into(), "Hibernated".into())
+    );
+    edit(&around, &json!({"spec": {"hibernate": false}}));
+    operator.converged().await;
+    assert_eq!(around.group().voters(), before);
+    assert_eq!(status(&around).ready.as_deref(), Some("3/3"));
+}
+
+fn delete(around: &Around) {
+    let mut store = around.api.store();
+    let path = format!("{}/orders", collection("kvclusters"));
+    let live = store.objects[&path].clone();
+    store.mark_deleted(&path, &live);
+}
+
+#[tokio::test]
+async fn deleted_with_retain_it_keeps_claims_that_the_next_of_its_name_does_not_touch() {
+    let around = Around::new().await;
+    apply_cluster(&around, 3);
+    let mut operator = Operator::new(&around);
+    operator.converged().await;
+    delete(&around);
+    operator.converged().await;
+    around.settle();
+    around.settle();
+    assert_eq!(names(&around, "kvclusters"), Vec::<String>::new());
+    assert_eq!(names(&around, "pods"), Vec::<String>::new());
+    assert_eq!(names(&around, "services"), Vec::<String>::new());
+    let claims = around.api.store().all("persistentvolumeclaims");
+    assert_eq!(claims.len(), 3);
+    for claim in claims.values() {
+        let mark = &claim["metadata"]["annotations"]["quorate.dev/retained-from"];
+        assert!(mark.is_string(), "{claim}");
+    }
+    apply_cluster(&around, 3);
+    let mut operator = Operator::new(&around);
+    for _ in 0..30 {
+        operator.pass().await;
+    }
+    let after = around.api.store().all("persistentvolumeclaims");
+    assert_eq!(after, claims, "the claims of another cluster were touched");
+    assert_eq!(names(&around, "pods"), Vec::<String>::new());
+    assert_eq!(condition(&around, "Bootstrapped").0, "False");
+    let stale = ("False".to_owned(), "StaleVolume".to_owned());
+    assert_eq!(condition(&around, "StorageReady"), stale);
+}
+
+#[tokio::test]
+async fn members_that_are_slow_to_answer_are_neither_replaced_nor_called_a_lost_quorum() {
+    let around = Around::new().await;
+    apply_cluster(&around, 3);
+    let mut operator = Operator::new(&around);
+    operator.converged().await;
+    let before = (around.group().config_index, names(&around, "pods"));
+    around.group().mute.extend([1, 2]);
+    for _ in 0..10 {
+        operator.pass().await;
+    }
+    assert_eq!(condition(&around, "QuorumHealthy").0, "True");
+    assert_eq!(condition(&around, "MembersReady").0, "False");
+    let after = (around.group().config_index, names(&around, "pods"));
+    assert_eq!(after, before, "H8: silence was taken for absence");
+    around.group().mute.clear();
+    operator.converged().await;
+    assert_eq!(condition(&around, "MembersReady").0, "True");
+}
+
+#[tokio::test]
+async fn deleted_with_delete_it_leaves_nothing_behind() {
+    let around = Around::new().await;
+    apply_cluster(&around, 3);
+    edit(
+        &around,
+        &json!({"spec": {"storage": {"whenDeleted": "Delete"}}}),
+    );
+    let mut operator = Operator::new(&around);
+    operator.converged().await;
+    delete(&around);
+    operator.converged().await;
+    around.settle();
+    around.settle();
+    let left: Vec<String> = around.api.store().objects.keys().cloned().collect();
+    assert_eq!(left, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn without_the_encryption_that_is_asked_for_nothing_starts() {
+    let around = Around::new().await;
+    apply_cluster(&around, 1);
+    edit(
+        &around,
+        &json!({"spec": {"tls": {"peer": {"mode": "OperatorManaged"}}}}),
+    );
+    let mut operator = Operator::new(&around);
+    for _ in 0..30 {
+        operator.pass().await;
+    }
+    assert_eq!(names(&around, "pods"), Vec::<String>::new());
+    assert_eq!(condition(&around, "TLSReady").0, "False");
+}
+
+/// A whole life with one fault: 1 voter, 2, and 1 again.
+async fn life(fault: Option<(usize, Fault)>) -> usize {
+    let around = Around::new().await;
+    apply_cluster(&around, 2);
+    around.api.store().fault = fault;
+    let mut operator = Operator::new(&around);
+    for size in [2, 1] {
+        edit(&around, &replicas(size));
+        if let Err(why) = operator.converge().await {
+            panic!("{fault:?}: {why}");
+        }
+        let voters = u32::try_from(around.group().voters().len()).expect("small");
+        assert_eq!(voters, size, "{fault:?}");
+    }
+    assert_eq!(
+        names(&around, "persistentvolumeclaims"),
+        ["data-orders-0"],
+        "{fault:?}"
+    );
+    around.api.store().writes
+}
+
+#[tokio::test]
+async fn a_fault_at_any_write_changes_nothing_about_the_end() {
+    let writes = life(None).await;
+    assert!(
+        writes > 30,
+        "only {writes} writes: the faults below reach nothing"
+    );
+    for number in 0..writes {
+        // Each number meets one kind of fault, and every kind meets every fifth write, shifted.
+        let fault = FAULTS[number % FAULTS.len()];
+        life(Some((number, fault))).await;
+    }
+}
+
+#[tokio::test]
+async fn reads_that_lag_behind_lead_to_the_same_end() {
+    for lag in [1, 2, 5] {
+        let around = Around::new().await;
+        apply_cluster(&around, 3);
+        let mut operator = Operator::new(&around);
+        around.api.store().lag = lag;
+        for _ in 0..60 {
+            operator.pass().await;
+        }
+        around.api.store().lag = 0;
+        operator.converged().await;
+        assert_eq!(around.group().voters().len(), 3, "lag {lag}");
+        assert_eq!(
+            names(&around, "persistentvolumeclaims").len(),
+            3,
+            "lag {lag}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn two_operators_at_once_found_one_cluster() {
+    let around = Around::new().await;
+    apply_cluster(&around, 3);
+    let mut other = Operator::new(&around);
+    for _ in 0..60 {
+        // One decides and sleeps before its effect; meanwhile the other goes on.
+        let mut late = Kubernetes::new(around.api.client(), "data", "orders", None);
+        around.settle();
+        let seen = late.observe().await.expect("read").expect("there");
+        for _ in 0..3 {
+            other.pass().await;
+        }
+        let desired = validate(&seen.resource, &seen.observed.record).expect("valid");
+        if let Some(step) = plan(&desired, &seen.observed).step {
+            // Whether it is refused or does no harm: the group asserts the rest.
+            let _ = late.apply(&seen, &step).await;
+        }
+    }
+    other.converged().await;
+    assert_eq!(around.group().voters().len(), 3);
+    assert_eq!(names(&around, "pods").len(), 3);
+}

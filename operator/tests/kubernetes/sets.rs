@@ -1,0 +1,650 @@
+//! What surrounds the operator on Kubernetes, as far as it matters: the StatefulSet controller, the
+//! kubelet, the protection of claims, and nodes that answer the admin service over the network.
+//!
+//! Nodes have loopback addresses of their own and refuse what a real node refuses; invariants of
+//! the protocols are asserted where they could be broken.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use quorate_api::admin::v1 as pb;
+use quorate_api::admin::v1::admin_server::{Admin, AdminServer};
+use quorate_api::admin::v1::change_response::Outcome;
+use serde_json::{Value, json};
+use tonic::{Request, Response, Status};
+
+use super::api::{self, Api, Store, collection, make};
+
+/// Slots that have an address.
+const SLOTS: u8 = 6;
+const CLUSTER: &str = "orders";
+
+/// What is on the volume of a claim.
+#[derive(Clone, Default)]
+struct Directory {
+    id: String,
+    joined: Option<(String, u64)>,
+}
+
+/// The members' own world.
+#[derive(Default)]
+pub struct Group {
+    pub uuid: String,
+    pub config_index: u64,
+    pub term: u64,
+    pub leader: u64,
+    /// By ID: slot and whether it is a voter.
+    pub members: BTreeMap<u64, (u8, bool)>,
+    removed: BTreeSet<u64>,
+    directories: BTreeMap<String, Directory>,
+    /// By slot: name of the pod that runs, and the uid of its claim.
+    running: BTreeMap<u8, (String, String)>,
+    bootstraps: u32,
+    /// Slots whose node is alive and slow to say who it is.
+    pub mute: BTreeSet<u8>,
+    homes: BTreeMap<u64, String>,
+}
+
+impl Group {
+    fn of(&self, slot: u8) -> Option<&Directory> {
+        self.directories.get(&self.running.get(&slot)?.1)
+    }
+
+    fn alive(&self, id: u64) -> bool {
+        let Some((slot, _)) = self.members.get(&id) else {
+            return false;
+        };
+        let joined = self
+            .of(*slot)
+            .and_then(|directory| directory.joined.clone());
+        joined.is_some_and(|(uuid, member)| uuid == self.uuid && member == id)
+    }
+
+    pub fn voters(&self) -> Vec<u64> {
+        let voters = self.members.iter().filter(|(_, (_, voter))| *voter);
+        voters.map(|(id, _)| *id).collect()
+    }
+
+    pub fn has_quorum(&self) -> bool {
+        let voters = self.voters();
+        let alive = voters.iter().filter(|id| self.alive(**id)).count();
+        !voters.is_empty() && alive > voters.len() / 2
+    }
+
+    fn elect(&mut self) {
+        let leads = self.alive(self.leader) && self.voters().contains(&self.leader);
+        if !leads && self.has_quorum() {
+            let next = self.voters().into_iter().find(|id| self.alive(*id));
+            self.leader = next.unwrap_or(0);
+            self.term += 1;
+        }
+    }
+
+    fn change(&mut self, expected: u64) -> Result<(), Outcome> {
+        if expected != self.config_index {
+            let config_index = self.config_index;
+            return Err(Outcome::ConfigChanged(pb::ConfigChanged { config_index }));
+        }
+        self.config_index += 2;
+        Ok(())
+    }
+}
+
+fn changed(config_index: u64, already: bool) -> Outcome {
+    Outcome::Changed(pb::Changed {
+        config_index,
+        already,
+    })
+}
+
+fn refused(reason: pb::Refusal) -> Outcome {
+    Outcome::Refused(pb::Refused {
+        reason: reason.into(),
+        message: format!("{reason:?}"),
+    })
+}
+
+/// One node's admin service.
+struct Node {
+    slot: u8,
+    group: Arc<Mutex<Group>>,
+}
+
+impl Node {
+    /// The world, if this node runs.
+    fn group(&self) -> Result<MutexGuard<'_, Group>, Status> {
+        let group = self
+            .group
+            .lock()
+            .expect("no test panics while it holds the group");
+        match group.running.contains_key(&self.slot) {
+            true => Ok(group),
+            false => Err(Status::unavailable("nothing runs here")),
+        }
+    }
+
+    /// The world, if this node is a member and a quorum is there.
+    fn quorum(&self) -> Result<MutexGuard<'_, Group>, Status> {
+        let mut group = self.group()?;
+        group.elect();
+        let joined = group
+            .of(self.slot)
+            .and_then(|directory| directory.joined.clone());
+        let member = joined.is_some_and(|(_, id)| group.members.contains_key(&id));
+        match member && group.has_quorum() {
+            true => Ok(group),
+            false => Err(Status::unavailable("no quorum")),
+        }
+    }
+
+    fn settle(&self, act: impl FnOnce(&mut Group) -> Outcome) -> Answer<pb::ChangeResponse> {
+        let outcome = Some(act(&mut *self.quorum()?));
+        Ok(Response::new(pb::ChangeResponse { outcome }))
+    }
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl Admin for Node {
+    async fn identity(&self, _: Request<pb::IdentityRequest>) -> Answer<pb::IdentityResponse> {
+        let group = self.group()?;
+        if group.mute.contains(&self.slot) {
+            return Err(Status::unavailable("busy"));
+        }
+        let directory = group.of(self.slot).cloned().unwrap_or_default();
+        let joined = directory.joined.clone();
+        let removed = joined
+            .as_ref()
+            .is_some_and(|(_, id)| group.removed.contains(id));
+        let state = match (&joined, removed) {
+            (None, _) => pb::State::Unjoined,
+            (Some(_), true) => pb::State::Removed,
+            (Some(_), false) => pb::State::Joined,
+        };
+        let (cluster_uuid, member_id) = joined.unwrap_or_default();
+        Ok(Response::new(pb::IdentityResponse {
+            state: state.into(),
+            cluster_uuid,
+            member_id,
+            directory_id: directory.id,
+            version: "0.1.0".to_owned(),
+            name: group.running[&self.slot].0.clone(),
+            ..pb::IdentityResponse::default()
+        }))
+    }
+
+    async fn membership(
+        &self,
+        _: Request<pb::MembershipRequest>,
+    ) -> Answer<pb::MembershipResponse> {
+        let group = self.quorum()?;
+        let member = |(id, (slot, voter)): (&u64, &(u8, bool))| pb::Member {
+            id: *id,
+            peer_urls: vec![peer_url(*slot)],
+            role: match voter {
+                true => pb::Role::Voter.into(),
+                false => pb::Role::Learner.into(),
+            },
+            matched: 100,
+            last_contact_ms: group.alive(*id).then_some(10),
+            ..pb::Member::default()
+        };
+        Ok(Response::new(pb::MembershipResponse {
+            cluster_uuid: group.uuid.clone(),
+            cluster_id: 77,
+            config_index: group.config_index,
+            settled: true,
+            epoch: 1,
+            term: group.term,
+            leader: group.leader,
+            members: group.members.iter().map(member).collect(),
+            commit: 100,
+            ..pb::MembershipResponse::default()
+        }))
+    }
+
+    async fn bootstrap(
+        &self,
+        request: Request<pb::BootstrapRequest>,
+    ) -> Answer<pb::BootstrapResponse> {
+        let request = request.into_inner();
+        let mut group = self.group()?;
+        let claim = group.running[&self.slot].1.clone();
+        let wanted = Some((request.cluster_uuid.clone(), request.member_id));
+        let directory = group.directories.entry(claim.clone()).or_default();
+        if directory.joined.is_some() && directory.joined != wanted {
+            return Err(Status::failed_precondition("the directory is not empty"));
+        }
+        if directory.joined.is_none() {
+            directory.joined = wanted;
+            group.bootstraps += 1;
+            assert_eq!(group.bootstraps, 1, "I4: a second bootstrap");
+            group.uuid = request.cluster_uuid;
+            group.leader = request.member_id;
+            (group.term, group.config_index) = (1, 1);
+            let slot = self.slot;
+            group.members.insert(request.member_id, (slot, true));
+            group.homes.insert(request.member_id, claim);
+        }
+        Ok(Response::new(pb::BootstrapResponse::default()))
+    }
+
+    async fn join(&self, request: Request<pb::JoinRequest>) -> Answer<pb::JoinResponse> {
+        let request = request.into_inner();
+        let mut group = self.group()?;
+        let claim = group.running[&self.slot].1.clone();
+        let wanted = (request.cluster_uuid, request.member_id);
+        let old = group
+            .of(self.slot)
+            .and_then(|directory| directory.joined.clone());
+        let displaced = old.as_ref().is_some_and(|(_, id)| *id == request.displaces);
+        if old.is_some() && old.as_ref() != Some(&wanted) && !displaced {
+            return Err(Status::failed_precondition("the directory is not empty"));
+        }
+        let home = group.homes.entry(wanted.1).or_insert(claim.clone()).clone();
+        assert_eq!(home, claim, "I5: member {} on a second directory", wanted.1);
+        if let Some(directory) = group.directories.get_mut(&claim) {
+            directory.joined = Some(wanted);
+        }
+        Ok(Response::new(pb::JoinResponse::default()))
+    }
+
+    async fn member_add(
+        &self,
+        request: Request<pb::MemberAddRequest>,
+    ) -> Answer<pb::ChangeResponse> {
+        let request = request.into_inner();
+        self.settle(|group| {
+            let id = request.member_id;
+            if group.members.contains_key(&id) {
+                return changed(group.config_index, true);
+            }
+            if group.removed.contains(&id) {
+                return refused(pb::Refusal::IdRemoved);
+            }
+            if group.members.values().any(|(_, voter)| !voter) {
+                return refused(pb::Refusal::TooManyLearners);
+            }
+            if let Err(outcome) = group.change(request.expected) {
+                return outcome;
+            }
+            let slot = slot_of_url(&request.peer_urls[0]);
+            let taken = group.members.values().any(|(other, _)| *other == slot);
+            assert!(!taken, "two members in slot {slot}");
+            group.members.insert(id, (slot, false));
+            changed(group.config_index, false)
+        })
+    }
+
+    async fn member_promote(
+        &self,
+        request: Request<pb::MemberPromoteRequest>,
+    ) -> Answer<pb::ChangeResponse> {
+        let request = request.into_inner();
+        self.settle(
+            |group| match group.members.get(&request.member_id).copied() {
+                None => refused(pb::Refusal::NotFound),
+                Some((_, true)) => changed(group.config_index, true),
+                Some(_) if !group.alive(request.member_id) => refused(pb::Refusal::NotReady),
+                Some((slot, false)) => match group.change(request.expected) {
+                    Err(outcome) => outcome,
+                    Ok(()) => {
+                        group.members.insert(request.member_id, (slot, true));
+                        changed(group.config_index, false)
+                    }
+                },
+            },
+        )
+    }
+
+    async fn member_remove(
+        &self,
+        request: Request<pb::MemberRemoveRequest>,
+    ) -> Answer<pb::ChangeResponse> {
+        let request = request.into_inner();
+        self.settle(|group| {
+            let id = request.member_id;
+            if !group.members.contains_key(&id) {
+                return refused(pb::Refusal::NotFound);
+            }
+            if let Err(outcome) = group.change(request.expected) {
+                return outcome;
+            }
+            group.members.remove(&id);
+            group.removed.insert(id);
+            group.elect();
+            assert!(group.has_quorum(), "the removal of {id} cost the quorum");
+            changed(group.config_index, false)
+        })
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<pb::TransferLeaderRequest>,
+    ) -> Answer<pb::TransferLeaderResponse> {
+        let mut group = self.quorum()?;
+        group.leader = request.into_inner().to;
+        group.term += 1;
+        let outcome = pb::transfer_leader_response::Outcome::Leader(group.leader);
+        let outcome = Some(outcome);
+        Ok(Response::new(pb::TransferLeaderResponse { outcome }))
+    }
+
+    async fn can_stop(&self, request: Request<pb::CanStopRequest>) -> Answer<pb::CanStopResponse> {
+        let group = self.quorum()?;
+        let id = request.into_inner().member_id;
+        let voters = group.voters();
+        let others = voters
+            .iter()
+            .filter(|other| **other != id && group.alive(**other));
+        let can_stop = others.count() > voters.len() / 2;
+        Ok(Response::new(pb::CanStopResponse {
+            can_stop,
+            ..pb::CanStopResponse::default()
+        }))
+    }
+}
+
+fn peer_url(slot: u8) -> String {
+    format!("http://{CLUSTER}-{slot}.{CLUSTER}-peers.data.svc:2380")
+}
+
+fn slot_of_url(url: &str) -> u8 {
+    let rest = url.strip_prefix("http://orders-").expect("a peer URL");
+    rest.split_once('.')
+        .expect("a host")
+        .0
+        .parse()
+        .expect("a slot")
+}
+
+/// The world around one operator.
+pub struct Around {
+    pub api: Api,
+    pub group: Arc<Mutex<Group>>,
+    network: (u8, u8),
+    servers: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Drop for Around {
+    fn drop(&mut self) {
+        self.servers.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+/// A network of its own for every world of this process.
+static NETWORKS: AtomicU8 = AtomicU8::new(0);
+
+impl Around {
+    pub async fn new() -> Around {
+        let mut second = u8::try_from(std::process::id() % 200).expect("small") + 20;
+        let group = Arc::new(Mutex::new(Group::default()));
+        loop {
+            let third = NETWORKS.fetch_add(1, Ordering::Relaxed);
+            let mut servers = Vec::new();
+            for slot in 0..SLOTS {
+                let address = (Ipv4Addr::new(127, second, third, slot + 1), 2381);
+                let Ok(listener) = tokio::net::TcpListener::bind(address).await else {
+                    break;
+                };
+                let group = group.clone();
+                let service = AdminServer::new(Node { slot, group });
+                servers.push(tokio::spawn(async move {
+                    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+                    let server = tonic::transport::Server::builder().add_service(service);
+                    server.serve_with_incoming(incoming).await.expect("served");
+                }));
+            }
+            if servers.len() == usize::from(SLOTS) {
+                let around = Around {
+                    api: Api::default(),
+                    group,
+                    network: (second, third),
+                    servers,
+                };
+                // The past, however fast the passes go.
+                let now = k8s_openapi::jiff::Timestamp::now().as_second();
+                around.api.store().clock = now - 10_000;
+                return around;
+            }
+            // Another process has this network.
+            servers.iter().for_each(tokio::task::JoinHandle::abort);
+            second = second.wrapping_add(1).max(2);
+        }
+    }
+
+    pub fn group(&self) -> MutexGuard<'_, Group> {
+        self.group
+            .lock()
+            .expect("no test panics while it holds the group")
+    }
+
+    /// What the controllers of Kubernetes do in one go.
+    pub fn settle(&self) {
+        let mut store = self.api.store();
+        store.clock += 1;
+        collect(&mut store);
+        reconcile_sets(&mut store);
+        self.kubelet(&mut store);
+        let mut group = self.group();
+        group.elect();
+        let count = store
+            .all("statefulsets")
+            .get(CLUSTER)
+            .map(|set| set["spec"]["replicas"].clone());
+        let deleting = store.all("kvclusters").get(CLUSTER).is_none_or(|cluster| {
+            !cluster["metadata"]["deletionTimestamp"].is_null()
+                || cluster["status"]["operation"]["type"] == "Hibernate"
+        });
+        let top = group
+            .members
+            .values()
+            .map(|(slot, _)| u64::from(*slot) + 1)
+            .max();
+        if let (Some(count), Some(top), false) = (count, top, deleting) {
+            let count = count.as_u64().unwrap_or(0);
+            assert!(
+                count >= top || store.edited,
+                "I1: {count} slots for members up to {top}"
+            );
+        }
+    }
+
+    fn kubelet(&self, store: &mut Store) {
+        let mut group = self.group();
+        let mut running = BTreeMap::new();
+        let claims = store.all("persistentvolumeclaims");
+        for (name, mut pod) in store.all("pods") {
+            let slot = slot_of(&name);
+            if !pod["metadata"]["deletionTimestamp"].is_null() {
+                store
+                    .objects
+                    .remove(&format!("{}/{name}", collection("pods")));
+                continue;
+            }
+            let claim = claims.get(&format!("data-{name}"));
+            let bound = !pod["status"]["podIP"].is_null();
+            let usable =
+                claim.filter(|claim| bound || claim["metadata"]["deletionTimestamp"].is_null());
+            let Some(claim) = usable else { continue };
+            let uid = claim["metadata"]["uid"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            running.insert(slot, (name.clone(), uid.clone()));
+            let fresh = Directory {
+                id: format!("directory-of-{uid}"),
+                joined: None,
+            };
+            group.directories.entry(uid).or_insert(fresh);
+            if !bound {
+                let at = store.time();
+                let (second, third) = self.network;
+                let ip = Ipv4Addr::new(127, second, third, slot + 1).to_string();
+                pod["status"] = json!({
+                    "phase": "Running",
+                    "podIP": ip,
+                    "conditions": [{"type": "PodScheduled", "status": "True",
+                                    "lastTransitionTime": at}],
+                    "containerStatuses": [{"name": "quorate", "image": "i", "imageID": "i",
+                        "ready": true, "restartCount": 0, "state": {"running": {}}}],
+                });
+            }
+            store.put(&format!("{}/{name}", collection("pods")), pod);
+        }
+        group.running = running;
+        group.elect();
+        Self::report_ready(&group, store);
+    }
+
+    /// The kubelet's readiness probe: a voter that can read linearizably.
+    fn report_ready(group: &Group, store: &mut Store) {
+        for (name, mut pod) in store.all("pods") {
+            let slot = slot_of(&name);
+            let joined = group
+                .of(slot)
+                .and_then(|directory| directory.joined.clone());
+            let serves = joined.is_some_and(|(_, id)| {
+                group.has_quorum() && group.members.get(&id).is_some_and(|(_, voter)| *voter)
+            });
+            let at = store.time();
+            let conditions = pod["status"]["conditions"].as_array_mut();
+            let Some(conditions) = conditions else {
+                continue;
+            };
+            let was = conditions
+                .iter()
+                .any(|condition| condition["type"] == "Ready");
+            if serves != was {
+                conditions.retain(|condition| condition["type"] != "Ready");
+                if serves {
+                    conditions.push(json!({"type": "Ready", "status": "True",
+                        "lastTransitionTime": at}));
+                }
+                store.put(&format!("{}/{name}", collection("pods")), pod);
+            }
+        }
+    }
+}
+
+/// The ordinal at the end of a pod's name.
+fn slot_of(pod: &str) -> u8 {
+    let (_, slot) = pod.rsplit_once('-').expect("a pod of a set");
+    slot.parse().expect("a slot")
+}
+
+/// Pods of sets that are gone, claims that nobody uses any more, objects whose owner is gone.
+fn collect(store: &mut Store) {
+    let uid = |object: &Value| object["uid"].as_str().unwrap_or_default().to_owned();
+    let objects = store.objects.values();
+    let uids: BTreeSet<String> = objects.map(|object| uid(&object["metadata"])).collect();
+    let orphans: Vec<String> = store
+        .objects
+        .iter()
+        .filter(|(_, object)| {
+            let owners = object["metadata"]["ownerReferences"].as_array();
+            owners.is_some_and(|owners| owners.iter().all(|owner| !uids.contains(&uid(owner))))
+        })
+        .map(|(path, _)| path.clone())
+        .collect();
+    for path in orphans {
+        if path.contains("/pods/") {
+            let live = store.objects[&path].clone();
+            store.mark_deleted(&path, &live);
+        } else {
+            store.objects.remove(&path);
+        }
+    }
+    let pods = store.all("pods");
+    for (name, claim) in store.all("persistentvolumeclaims") {
+        let pod = name.strip_prefix("data-").and_then(|pod| pods.get(pod));
+        let used = pod.is_some_and(|pod| !pod["status"]["podIP"].is_null());
+        if !claim["metadata"]["deletionTimestamp"].is_null() && !used {
+            store
+                .objects
+                .remove(&format!("{}/{name}", collection("persistentvolumeclaims")));
+        }
+    }
+}
+
+/// The StatefulSet controller, with Parallel and OnDelete.
+fn reconcile_sets(store: &mut Store) {
+    for (name, mut set) in store.all("statefulsets") {
+        let template = set["spec"]["template"].clone();
+        let revision = format!("{name}-{:x}", digest(&template.to_string()));
+        set["status"]["observedGeneration"] = set["metadata"]["generation"].clone();
+        set["status"]["updateRevision"] = json!(revision);
+        store.put(
+            &format!("{}/{name}", collection("statefulsets")),
+            set.clone(),
+        );
+        let wanted = set["spec"]["replicas"].as_u64().unwrap_or(0);
+        let pods = store.all("pods");
+        for (pod, live) in &pods {
+            let slot: u64 = pod
+                .rsplit_once('-')
+                .expect("a pod")
+                .1
+                .parse()
+                .expect("a slot");
+            if slot >= wanted {
+                store.mark_deleted(&format!("{}/{pod}", collection("pods")), live);
+            }
+        }
+        let owner = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": name,
+            "uid": set["metadata"]["uid"], "controller": true}]);
+        for slot in 0..wanted {
+            let pod = format!("{name}-{slot}");
+            let claim = format!("data-{pod}");
+            let live = store.all("persistentvolumeclaims").get(&claim).cloned();
+            let terminating = live
+                .as_ref()
+                .is_some_and(|live| !live["metadata"]["deletionTimestamp"].is_null());
+            if pods.contains_key(&pod) || terminating {
+                continue;
+            }
+            if live.is_none() {
+                // Without a stamp: only the operator knows whose it is.
+                let mut body = set["spec"]["volumeClaimTemplates"][0].clone();
+                body["metadata"]["name"] = json!(claim);
+                make(store, "persistentvolumeclaims", body);
+            }
+            let mut metadata = template["metadata"].clone();
+            metadata["name"] = json!(pod);
+            metadata["ownerReferences"] = owner.clone();
+            metadata["labels"]["controller-revision-hash"] = json!(revision);
+            let body = json!({"metadata": metadata, "spec": template["spec"]});
+            make(store, "pods", body);
+        }
+    }
+}
+
+fn digest(text: &str) -> u64 {
+    text.bytes().fold(14_695_981_039_346_656_037, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(1_099_511_628_211)
+    })
+}
+
+/// A `KvCluster` as a user applies it, with the defaults the API server fills in.
+pub fn apply_cluster(around: &Around, replicas: u32) {
+    let spec = json!({
+        "replicas": replicas,
+        "tls": {"peer": {"mode": "Disabled"}, "client": {"mode": "Disabled"}},
+        "update": {"minReadySeconds": 0},
+    });
+    let object = json!({"apiVersion": "quorate.dev/v1alpha1", "kind": "KvCluster",
+        "metadata": {"name": CLUSTER, "namespace": "data"}, "spec": spec});
+    make(&mut around.api.store(), "kvclusters", object);
+}
+
+/// Changes the object as a user does.
+pub fn edit(around: &Around, change: &Value) {
+    let mut store = around.api.store();
+    let path = format!("{}/{CLUSTER}", collection("kvclusters"));
+    let mut object = store.objects[&path].clone();
+    api::merge(&mut object, change);
+    store.put(&path, object);
+}
