@@ -111,6 +111,8 @@ pub enum Command {
     Status(commands::status::StatusArgs),
     /// Check that each member answers a linearizable read.
     EndpointHealth(commands::endpoint_health::EndpointHealthArgs),
+    /// Wait until a health page says yes.
+    Probe(commands::probe::ProbeArgs),
     /// Run the cluster of a KvCluster manifest as processes on this machine.
     Up(commands::up::UpArgs),
     /// Run one member (accepts the flags and ETCD_* variables of etcd).
@@ -147,6 +149,7 @@ impl Command {
             Command::MoveLeader(_) => "move-leader",
             Command::Status(_) => "status",
             Command::EndpointHealth(_) => "endpoint-health",
+            Command::Probe(_) => "probe",
             Command::Up(_) => "up",
             Command::Node(_) => "node",
             Command::Operator(_) => "operator",

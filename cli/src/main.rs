@@ -23,8 +23,8 @@ use clap::Parser as _;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    compact, completion, del, endpoint_health, get, list, member, move_leader, operator, put,
-    status, txn, up, version,
+    compact, completion, del, endpoint_health, get, list, member, move_leader, operator, probe,
+    put, status, txn, up, version,
 };
 use crate::failure::Failure;
 
@@ -93,6 +93,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::MoveLeader(args) => block_on(move_leader::run(&args, &common)),
         Command::Status(args) => block_on(status::run(&args, &common)),
         Command::EndpointHealth(args) => block_on(endpoint_health::run(&args, &common)),
+        Command::Probe(args) => block_on(probe::run(&args, &common)),
         Command::Up(args) => block_on(up::run(&args, &common)),
         Command::Node(raw) => return launch::node(launch::CalledAs::QuorateNode, &raw.args),
         Command::Operator(args) => block_on(operator::run(args, &common)),

@@ -21,6 +21,21 @@ fn the_example_is_valid_and_wants_three_members() {
 }
 
 #[test]
+fn every_example_of_the_repository_is_valid() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("examples") {
+        let path = entry.expect("an entry").path();
+        let text = std::fs::read_to_string(&path).expect("text");
+        let shown = path.display().to_string();
+        let cluster = parse(&shown, &text).unwrap_or_else(|error| panic!("{error}"));
+        validate(&cluster, &Record::default()).unwrap_or_else(|error| panic!("{shown}: {error}"));
+        names.push(path.file_name().map(std::ffi::OsStr::to_owned));
+    }
+    assert!(names.len() >= 2, "only {names:?}");
+}
+
+#[test]
 fn what_is_left_out_has_the_documented_default() {
     let spec = check(&format!("{HEAD}spec: {{}}\n")).expect("valid").spec;
     assert_eq!((spec.replicas, spec.storage.size.as_str()), (3, "8Gi"));

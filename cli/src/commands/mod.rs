@@ -10,6 +10,7 @@ pub mod member;
 pub mod move_leader;
 pub mod operator;
 pub mod operator_run;
+pub mod probe;
 pub mod put;
 pub mod status;
 pub mod txn;

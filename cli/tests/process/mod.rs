@@ -4,6 +4,7 @@
 mod directories;
 pub mod harness;
 mod kill;
+mod metrics;
 mod replace;
 mod scale;
 mod short_form;
