@@ -98,7 +98,7 @@ pub fn start(options: &Options) -> Result<Started> {
         let logs = run.log_tails(5);
         drop(holder.stdin.take());
         let _ = holder.wait();
-        return Err(error.context(format!("the run did not start\n{logs}")));
+        bail!("the run did not start: {error:#}\nthe last lines of its logs:\n{logs}");
     }
     let seconds = std::fs::read_to_string(run.join("ready"))?;
     Ok(Started {
