@@ -109,7 +109,8 @@ pub struct LifeView {
     pub ready: bool,
     /// Since when it passes, where the platform knows.
     pub ready_since: Option<UnixMs>,
-    /// It began with another template than [`SlotsView::revision`]; `false` where that is not known.
+    /// It began with another template than [`SlotsView::revision`]; `false` where that is not
+    /// known.
     pub outdated: bool,
     /// The volume it holds, if it holds one already.
     pub volume: Option<VolumeUid>,

@@ -36,8 +36,7 @@ pub struct IdentityResponse {
     /// In a sentence, when `state` needs one.
     #[prost(string, tag = "12")]
     pub detail: ::prost::alloc::string::String,
-    /// The certificate in force on each port that speaks TLS; a port that is missing here is
-    /// plaintext.
+    /// The certificate in force on each port that speaks TLS; a port that is missing here is plaintext.
     #[prost(message, repeated, tag = "13")]
     pub certificates: ::prost::alloc::vec::Vec<PortCertificate>,
 }
@@ -59,8 +58,7 @@ pub struct PortCertificate {
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MembershipRequest {
-    /// Answer from this node's own view, without asking a quorum: for display, never for a
-    /// decision.
+    /// Answer from this node's own view, without asking a quorum: for display, never for a decision.
     #[prost(bool, tag = "1")]
     pub local: bool,
 }
@@ -298,8 +296,7 @@ pub enum State {
     Joined = 2,
     /// Was a member and never will be again under this ID.
     Removed = 3,
-    /// Its log is damaged where acknowledged entries were: it receives, and neither votes nor
-    /// serves.
+    /// Its log is damaged where acknowledged entries were: it receives, and neither votes nor serves.
     Repairing = 4,
     /// Will not start with this directory; `detail` says why and what to do.
     Refusing = 5,
