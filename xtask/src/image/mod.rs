@@ -2,13 +2,15 @@
 //! the same contents as the `Dockerfile` at the top of the repository.
 //!
 //! The constants here are the contract of both: tidy compares the `Dockerfile` with them. The
-//! binary
-//! is linked statically against glibc and the image has nothing else to load, so that it starts
-//! from
-//! an empty base. Two builds of one binary give identical bytes.
+//! binary is linked statically against glibc and the image has nothing else to load, so that it
+//! starts from an empty base. Two builds of one binary give identical bytes.
+//!
+//! For scenarios that are run many times there is an image that takes seconds: the program of the
+//! tests with the libraries that it loads (`--profile tests`). It is no image for users.
 
 pub mod archive;
 mod dockerfile;
+mod libraries;
 
 use crate::shell;
 use anyhow::{Context, Result, bail};
@@ -65,7 +67,7 @@ pub struct Options {
     /// Where the archive goes. Default: `target/image/quorate-<version>.tar`.
     #[arg(long, short)]
     output: Option<PathBuf>,
-    /// How the program is compiled: `release` as users get it, `dev` for a quick look.
+    /// Which program: `release` as users get it, `tests` for scenarios without a second build.
     #[arg(long, value_enum, default_value_t = Profile::Release)]
     profile: Profile,
     /// The image's name and tag. Default: `docker.io/quorate/quorate:<version>`.
@@ -76,10 +78,10 @@ pub struct Options {
 /// A build profile.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 pub enum Profile {
-    /// Optimised.
+    /// Optimised and static, as users get it.
     Release,
-    /// Not optimised.
-    Dev,
+    /// As the tests have built it, with the libraries it loads.
+    Tests,
 }
 
 impl Options {
@@ -98,7 +100,10 @@ impl Options {
 /// # Errors
 /// When the program does not compile or does not come out static.
 pub fn build(options: &Options) -> Result<PathBuf> {
-    let program = compile(options.profile)?;
+    let (program, libraries) = match options.profile {
+        Profile::Release => (compile_static()?, Vec::new()),
+        Profile::Tests => libraries::program_of_the_tests()?,
+    };
     let version = version()?;
     let output = match &options.output {
         Some(path) => path.clone(),
@@ -112,13 +117,14 @@ pub fn build(options: &Options) -> Result<PathBuf> {
         .unwrap_or_else(|| format!("docker.io/{REPOSITORY}:{version}"));
     let bytes =
         std::fs::read(&program).with_context(|| format!("cannot read {}", program.display()))?;
-    if !is_static(&bytes) {
+    if libraries.is_empty() && !is_static(&bytes) {
         bail!(
             "{} asks for a dynamic loader, which the image does not have",
             program.display()
         );
     }
-    let image = image(&name, &version, bytes);
+    let mut image = image(&name, &version, bytes);
+    image.files.extend(libraries);
     archive::write(&image, &output)?;
     let size = std::fs::metadata(&output)?.len() as f64 / 1e6;
     println!("image {name}: {} ({size:.1} MB)", output.display());
@@ -156,31 +162,20 @@ fn image(name: &str, version: &str, program: Vec<u8>) -> Image {
 }
 
 /// Builds the program for the machine's own platform, statically linked. Naming the target keeps
-/// the
-/// flag away from build scripts and macros, which must stay dynamic.
-fn compile(profile: Profile) -> Result<PathBuf> {
+/// the flag away from build scripts and macros, which must stay dynamic.
+fn compile_static() -> Result<PathBuf> {
     let target = host_target()?;
-    let name = match profile {
-        Profile::Release => "release",
-        Profile::Dev => "dev",
-    };
     let args = [
         "build",
         "--locked",
         "--package",
         "quorate",
-        "--profile",
-        name,
+        "--release",
         "--target",
         &target,
     ];
     shell::run_with("cargo", &args, &[("RUSTFLAGS", STATIC_FLAGS)])?;
-    let folder = if profile == Profile::Dev {
-        "debug"
-    } else {
-        name
-    };
-    Ok(target_folder().join(target).join(folder).join("quorate"))
+    Ok(target_folder().join(target).join("release").join("quorate"))
 }
 
 /// Compiler flags of a program that loads nothing; the `Dockerfile` has the same.

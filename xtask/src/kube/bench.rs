@@ -3,10 +3,14 @@
 use super::inside;
 use super::run::{FirstProcess, Run};
 use anyhow::{Context, Result, bail};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
+use std::fs::File;
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::thread::JoinHandle;
 
 /// A run whose processes live.
 pub struct Bench {
@@ -67,6 +71,24 @@ impl Bench {
             command.env(variable, self.run.join("tmp").join(variable));
         }
         command
+    }
+
+    /// Starts a thread whose sockets are in the run's network.
+    ///
+    /// # Errors
+    /// When the run's network is gone.
+    pub fn in_network<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<JoinHandle<Result<T>>> {
+        let network = File::open(format!("/proc/{}/ns/net", self.first.pid));
+        let network = network.context("the run's network is gone")?;
+        Ok(std::thread::spawn(move || {
+            // Changes this thread alone; it never goes back, and ends with the work.
+            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
+                .context("cannot enter the run's network")?;
+            work()
+        }))
     }
 
     /// Runs kubectl and returns what it printed.

@@ -3,8 +3,20 @@
 
 mod cel;
 mod cel_cases;
+mod chaos;
+mod chart;
+mod cluster;
 mod ends;
+mod fleet;
+mod follow;
+mod install;
+mod leave;
+mod life;
+mod load;
 mod manifests;
+mod upgrade;
+mod victims;
+mod writer;
 
 use super::bench::Bench;
 use super::run::Run;
@@ -28,6 +40,9 @@ pub struct Options {
     /// How the image's program is compiled.
     #[arg(long, value_enum, default_value_t = image::Profile::Release)]
     profile: image::Profile,
+    /// Also those that take long.
+    #[arg(long)]
+    long: bool,
     /// List the scenarios.
     #[arg(long)]
     list: bool,
@@ -38,9 +53,19 @@ struct Scenario {
     name: &'static str,
     /// What it shows, in a sentence.
     shows: &'static str,
-    /// Whether members or the operator run in it, for which it needs the image.
-    needs_image: bool,
+    needs: Needs,
     run: fn(&Bench) -> Result<()>,
+}
+
+/// What must be there before a scenario can begin.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Needs {
+    /// A node that is Ready.
+    Node,
+    /// The image.
+    Image,
+    /// The operator, installed by its chart.
+    Operator,
 }
 
 /// In the order in which they run: what everything else rests on comes first.
@@ -48,38 +73,108 @@ const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "crd",
         shows: "the API server accepts the CRD and offers the resource, its status and its scale",
-        needs_image: false,
+        needs: Needs::Node,
         run: manifests::crd,
     },
     Scenario {
         name: "examples",
         shows: "the API server accepts every example of deploy/examples",
-        needs_image: false,
+        needs: Needs::Node,
         run: manifests::examples,
     },
     Scenario {
         name: "cel",
         shows: "every CEL rule accepts what it should and refuses, with its message, what it should",
-        needs_image: false,
+        needs: Needs::Node,
         run: cel::rules,
     },
     Scenario {
         name: "ends",
         shows: "a second run beside this one, its holder killed, takes all of its processes along",
-        needs_image: false,
+        needs: Needs::Node,
         run: ends::killed_holder,
     },
     Scenario {
         name: "image",
         shows: "the image runs as non-root on a read-only root in a namespace that enforces it",
-        needs_image: true,
+        needs: Needs::Image,
         run: manifests::image,
     },
     Scenario {
         name: "volumes",
         shows: "the bench's volumes are writable without root, grow online, and go with their claim",
-        needs_image: true,
+        needs: Needs::Image,
         run: manifests::volumes,
+    },
+    Scenario {
+        name: "install",
+        shows: "the chart installs under restricted pod security, and the example becomes a cluster",
+        needs: Needs::Operator,
+        run: install::first_cluster,
+    },
+    Scenario {
+        name: "scale",
+        shows: "scaling 3, 5, 3, 1, 3 under writes loses nothing and disturbs one voter at a time",
+        needs: Needs::Operator,
+        run: life::scale,
+    },
+    Scenario {
+        name: "harm",
+        shows: "pods, a claim, the leader's process are taken away, all is evicted; nothing is lost",
+        needs: Needs::Operator,
+        run: life::harm,
+    },
+    Scenario {
+        name: "changes",
+        shows: "an update ends with the leader, edits by hand are set back, a cluster sleeps and wakes",
+        needs: Needs::Operator,
+        run: life::changes,
+    },
+    Scenario {
+        name: "retain",
+        shows: "volumes of a deleted cluster stay, and a new one of its name is refused them",
+        needs: Needs::Operator,
+        run: leave::retain,
+    },
+    Scenario {
+        name: "leave",
+        shows: "a cluster deleted with its volumes leaves nothing behind",
+        needs: Needs::Operator,
+        run: leave::delete_all,
+    },
+    Scenario {
+        name: "upgrade",
+        shows: "helm upgrade, uninstall and install restart no member",
+        needs: Needs::Operator,
+        run: upgrade::helm,
+    },
+    Scenario {
+        name: "two",
+        shows: "two operators at once, without a Lease, make one history and no ghost member",
+        needs: Needs::Operator,
+        run: chaos::two_operators,
+    },
+    Scenario {
+        name: "kills",
+        shows: "the operator killed at random moments comes to the same end states",
+        needs: Needs::Operator,
+        run: chaos::few_kills,
+    },
+];
+
+/// What takes too long for every change: `--long`, or by its name.
+const LONG: &[Scenario] = &[
+    Scenario {
+        name: "hundred",
+        shows: "the operator killed at a hundred random moments comes to the same end states",
+        needs: Needs::Operator,
+        run: chaos::many_kills,
+    },
+    Scenario {
+        name: "fleet",
+        shows: "35 clusters at rest cost little, and one that is never ready delays no other",
+        needs: Needs::Operator,
+        run: fleet::at_rest,
     },
 ];
 
@@ -88,12 +183,9 @@ const SCENARIOS: &[Scenario] = &[
 /// # Errors
 /// When one fails, after all have run; or when the run does not start.
 pub fn test(options: &Options) -> Result<()> {
-    let chosen: Vec<&Scenario> = SCENARIOS
-        .iter()
-        .filter(|scenario| scenario.name.contains(&options.only))
-        .collect();
+    let chosen = choose(options);
     if options.list || chosen.is_empty() {
-        for scenario in SCENARIOS {
+        for scenario in SCENARIOS.iter().chain(LONG) {
             println!("{:<10} {}", scenario.name, scenario.shows);
         }
         if chosen.is_empty() {
@@ -102,7 +194,7 @@ pub fn test(options: &Options) -> Result<()> {
         return Ok(());
     }
     let mut images = Vec::new();
-    if chosen.iter().any(|scenario| scenario.needs_image) {
+    if chosen.iter().any(|scenario| scenario.needs != Needs::Node) {
         images.push(image::build(&image::Options::with_profile(
             options.profile,
         ))?);
@@ -129,11 +221,32 @@ pub fn test(options: &Options) -> Result<()> {
     result.and(ended).and(before.compare(&run))
 }
 
+/// The scenarios that are meant; one that takes long only when it is asked for.
+fn choose(options: &Options) -> Vec<&'static Scenario> {
+    let only = &options.only;
+    let mut chosen: Vec<&Scenario> = SCENARIOS
+        .iter()
+        .filter(|scenario| scenario.name.contains(only))
+        .collect();
+    let wanted = |scenario: &&Scenario| match only.is_empty() {
+        true => options.long,
+        false => scenario.name.contains(only),
+    };
+    chosen.extend(LONG.iter().filter(wanted));
+    chosen
+}
+
 fn run_all(bench: &Bench, chosen: &[&Scenario]) -> Result<()> {
     let mut failed = Vec::new();
+    let mut installed = false;
     for scenario in chosen {
-        #[expect(clippy::disallowed_methods, reason = "a measurement for people")]
-        let start = Instant::now();
+        if scenario.needs == Needs::Operator && !installed {
+            let start = now();
+            chart::ensure_installed(bench)?;
+            println!("kube test: operator Ready in {:.1} s", seconds_since(start));
+            installed = true;
+        }
+        let start = now();
         let result = (scenario.run)(bench);
         let seconds = seconds_since(start);
         match result {
@@ -157,8 +270,14 @@ fn run_all(bench: &Bench, chosen: &[&Scenario]) -> Result<()> {
     Ok(())
 }
 
+/// The clock of scenarios: deadlines for real processes, and measurements for people.
+fn now() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "real processes take real time")]
+    Instant::now()
+}
+
 fn seconds_since(start: Instant) -> f64 {
-    start.elapsed().as_secs_f64()
+    (now() - start).as_secs_f64()
 }
 
 /// Copies the logs of a run that is about to vanish to where a person finds them.
