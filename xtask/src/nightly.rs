@@ -1,16 +1,17 @@
 //! What is too long for every change: run it before an issue is called done.
 
-use crate::{bench, checks, compat, shell};
+use crate::{bench, checks, compat, kube, shell};
 use anyhow::Result;
 use clap::Parser;
 
-/// Dependencies, simulation in breadth, every planted bug, long process tests, compatibility and
-/// benchmarks.
+/// Dependencies, simulation in breadth, every planted bug, long process tests, compatibility,
+/// the operator on Kubernetes, and benchmarks.
 pub fn run() -> Result<()> {
     dependencies()?;
     checks::simulate(&["--seeds", "50000"])?;
     checks::simulate_planted(&["--planted", "all", "--seeds", "20000"])?;
     compat::run("")?;
+    kube::test_everything()?;
     let args = [
         "test",
         "--release",

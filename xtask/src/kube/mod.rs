@@ -11,6 +11,7 @@
 //! It has not: a second node, enforcement of network policies, load balancers, a way to pull
 //! images.
 
+mod able;
 mod bench;
 mod build;
 mod cgroups;
@@ -40,6 +41,8 @@ use std::time::{Duration, Instant};
 pub enum KubeCommand {
     /// Builds every program of the bench into a cache, once (about eight minutes).
     Build,
+    /// Says whether this machine can run the bench; fails with what it lacks.
+    Able,
     /// Starts a run and leaves it running.
     Up(up::Options),
     /// Ends runs and removes every trace of them.
@@ -100,6 +103,11 @@ pub fn run(command: KubeCommand) -> Result<()> {
             println!("kube build: all programs are in {}", folder.display());
             Ok(())
         }
+        KubeCommand::Able => {
+            able::check()?;
+            println!("kube able: this machine can run the bench");
+            Ok(())
+        }
         KubeCommand::Up(options) => up::stay(&options),
         KubeCommand::Down { name } => down::down(name.as_deref()),
         KubeCommand::List => {
@@ -129,6 +137,14 @@ pub fn run(command: KubeCommand) -> Result<()> {
         KubeCommand::FirstProcess { name } => inside::first_process(&Run::named(&name)?),
         KubeCommand::Supervise { name } => inside::supervise(&Run::named(&name)?),
     }
+}
+
+/// Every scenario, the long ones too, with the image as users get it.
+///
+/// # Errors
+/// As `kube test`; or the machine cannot run the bench.
+pub fn test_everything() -> Result<()> {
+    scenarios::test(&scenarios::Options::everything())
 }
 
 /// The run that was named, or the only one.

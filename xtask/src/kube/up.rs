@@ -3,7 +3,7 @@
 use super::bench::Bench;
 use super::holder::STAY;
 use super::run::{self, Run};
-use super::{build, packages, poll, wait_until};
+use super::{able, build, poll, wait_until};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::io::Write;
@@ -79,10 +79,7 @@ pub fn stay(options: &Options) -> Result<()> {
 /// When something is missing, does not build, or does not start; the error carries the last lines
 /// of the logs, and nothing of the run is left.
 pub fn start(options: &Options) -> Result<Started> {
-    if !rustix::process::geteuid().is_root() {
-        bail!("the bench needs root: it makes namespaces, mounts and control groups");
-    }
-    packages::install()?;
+    able::check()?;
     let bin = build::build()?;
     let run = create(options)?;
     let prepared = prepare(&run, options, bin);

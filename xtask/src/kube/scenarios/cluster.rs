@@ -6,7 +6,7 @@ use super::chart::{create_namespace, operator_log};
 use super::follow::{Follow, Objects, lock, text};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -37,10 +37,10 @@ pub struct Cluster {
 /// Voters that were up and are not, as the pods showed it.
 #[derive(Default)]
 struct Down {
-    /// Pods that were Ready as voters and are not any more.
-    now: BTreeSet<String>,
-    /// Pods that are Ready.
-    up: BTreeSet<String>,
+    /// Pods that were Ready as voters and are not any more, by name: which life it was.
+    now: BTreeMap<String, String>,
+    /// Pods that are Ready, likewise.
+    up: BTreeMap<String, String>,
     /// The most at once since the last mark.
     most: usize,
     /// In which order pods went down since the last mark.
@@ -48,19 +48,27 @@ struct Down {
 }
 
 impl Down {
-    /// A pod changed. What is taken out of the membership first goes with leave.
+    /// A pod changed. One whose member has left the membership is missed by nobody: its label says
+    /// so, a moment after the pod began to stop. The next pod of a voter has no label at first.
     fn see(&mut self, name: &str, pods: &Objects) {
         let pod = pods.get(name);
-        let ready = pod.is_some_and(is_up);
-        let voter = pod.is_none_or(|pod| pod["metadata"]["labels"]["quorate.dev/role"] == "voter");
-        if ready {
-            self.up.insert(name.to_owned());
+        let role = pod.map(|pod| text(&pod["metadata"]["labels"]["quorate.dev/role"]));
+        let uid = pod.map(|pod| text(&pod["metadata"]["uid"]));
+        if let Some(uid) = uid.clone().filter(|_| pod.is_some_and(is_up)) {
             self.now.remove(name);
-        } else if self.up.remove(name) && voter {
-            self.now.insert(name.to_owned());
-            self.order.push(name.to_owned());
-            self.most = self.most.max(self.now.len());
+            self.up.insert(name.to_owned(), uid);
+            return;
         }
+        if let Some(was_up) = self.up.remove(name) {
+            self.now.insert(name.to_owned(), was_up);
+            self.order.push(name.to_owned());
+        }
+        let voter = role.is_none_or(|role| role == "voter");
+        if !voter && self.now.get(name) == uid.as_ref() {
+            self.now.remove(name);
+            self.order.pop_if(|last| last == name);
+        }
+        self.most = self.most.max(self.now.len());
     }
 }
 
@@ -378,38 +386,40 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn pod(ready: &str, role: &str) -> Value {
-        json!({
-            "metadata": {"labels": {"quorate.dev/role": role}},
+    fn pod(uid: &str, ready: &str, role: &str) -> Option<Value> {
+        Some(json!({
+            "metadata": {"uid": uid, "labels": {"quorate.dev/role": role}},
             "status": {"conditions": [{"type": "Ready", "status": ready}]},
-        })
+        }))
     }
 
     #[test]
     fn voters_that_are_down_at_once_are_counted_and_those_that_left_are_not() {
         let (mut down, mut pods) = (Down::default(), Objects::new());
-        let mut show = |down: &mut Down, name: &str, pod: Option<Value>| {
+        let mut show = |name: &str, pod: Option<Value>| {
             match pod {
                 Some(pod) => drop(pods.insert(name.to_owned(), pod)),
                 None => drop(pods.remove(name)),
             }
             down.see(name, &pods);
+            down.most
         };
-        for name in ["a", "b", "c"] {
-            show(&mut down, name, Some(pod("False", "")));
-            show(&mut down, name, Some(pod("True", "voter")));
+        for name in ["a", "b", "c", "d"] {
+            show(name, pod("1", "False", ""));
+            let most = show(name, pod("1", "True", "voter"));
+            assert_eq!(most, 0, "one that starts has not gone down");
         }
-        assert_eq!(down.most, 0, "one that starts has not gone down");
-        show(&mut down, "a", None);
-        show(&mut down, "a", Some(pod("True", "voter")));
-        show(&mut down, "b", Some(pod("False", "voter")));
-        assert_eq!(down.most, 1);
-        show(&mut down, "a", Some(pod("False", "voter")));
-        assert_eq!(down.most, 2);
-        show(&mut down, "c", Some(pod("False", "")));
-        assert_eq!(
-            (down.most, down.order),
-            (2, ["a", "b", "a"].map(str::to_owned).to_vec())
-        );
+        // The highest slot is emptied: its member leaves, then its pod.
+        show("d", pod("1", "False", "voter"));
+        show("d", pod("1", "False", ""));
+        assert_eq!(show("d", None), 1);
+        assert_eq!(show("a", None), 1);
+        assert_eq!(show("a", pod("2", "True", "voter")), 1);
+        assert_eq!(show("b", pod("1", "False", "voter")), 1);
+        show("b", None);
+        // The next pod of a voter is no voter's yet, and its member still counts.
+        show("b", pod("2", "False", ""));
+        assert_eq!(show("c", pod("1", "False", "voter")), 2);
+        assert_eq!(down.order, ["a", "b", "c"]);
     }
 }

@@ -48,6 +48,19 @@ pub struct Options {
     list: bool,
 }
 
+impl Options {
+    /// All scenarios, on a run of their own, with the image as users get it.
+    pub fn everything() -> Self {
+        Self {
+            only: String::new(),
+            on: None,
+            profile: image::Profile::Release,
+            long: true,
+            list: false,
+        }
+    }
+}
+
 /// One thing that must be true on a real Kubernetes.
 struct Scenario {
     name: &'static str,
