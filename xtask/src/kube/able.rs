@@ -21,7 +21,7 @@ const TRIALS: &[(&str, &str)] = &[
     ),
     (
         "pairs of network devices",
-        "ip link add a type veth peer name b",
+        "ip link add able0 type veth peer name able1",
     ),
     (
         "forwarding between pods",

@@ -304,11 +304,14 @@ impl Cluster {
         let objects = self.kubectl(&["get", "kvclusters,pods,pvc,statefulsets"]);
         let object = self.object();
         let operation = &object["status"]["operation"];
+        let selector = format!("--selector=app.kubernetes.io/instance={}", self.name);
+        let members = self.kubectl(&["logs", &selector, "--prefix", "--tail=12"]);
         format!(
-            "{}\n{}operation: {operation}\nmembers: {}\nthe operator:\n{}",
+            "{}\n{}operation: {operation}\nmembers: {}\n{}\nthe operator:\n{}",
             objects.unwrap_or_default(),
             conditions(&object),
             object["status"]["members"],
+            members.unwrap_or_default(),
             operator_log(&self.bench, 20)
         )
     }

@@ -111,8 +111,10 @@ impl UnderLoad {
         if let Some(gap_max) = allowed.gap_max {
             ensure!(
                 figures.gap <= gap_max,
-                "no write was acknowledged for {:?}, longer than {gap_max:?}\n{}",
+                "no write was acknowledged for {:?}, longer than {gap_max:?}, until {:.1} s after \
+                 the step began {seconds:.1} s before its end\n{}",
                 figures.gap,
+                figures.gap_end.as_secs_f64(),
                 self.cluster.evidence()
             );
         }

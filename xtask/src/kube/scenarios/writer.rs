@@ -40,6 +40,8 @@ pub struct Figures {
     pub failed: u64,
     /// The longest time without an acknowledgement.
     pub gap: Duration,
+    /// When that ended, from the mark on.
+    pub gap_end: Duration,
 }
 
 struct Shared {
@@ -47,11 +49,24 @@ struct Shared {
     acknowledged: [u64; CLIENTS],
     failed: u64,
     last: Instant,
+    mark: Instant,
     gap: Duration,
+    gap_end: Duration,
     /// Totals when the figures were last begun anew.
     before: (u64, u64),
     /// Why the last attempt failed.
     trouble: String,
+}
+
+impl Shared {
+    /// Notes how long it has been silent until now, if that is the longest time.
+    fn look(&mut self) {
+        let silence = now() - self.last;
+        if silence > self.gap {
+            self.gap = silence;
+            self.gap_end = now() - self.mark;
+        }
+    }
 }
 
 /// Clients that write until this value is dropped.
@@ -77,7 +92,9 @@ impl Writer {
                 acknowledged: [0; CLIENTS],
                 failed: 0,
                 last: now(),
+                mark: now(),
                 gap: Duration::ZERO,
+                gap_end: Duration::ZERO,
                 before: (0, 0),
                 trouble: String::new(),
             })),
@@ -100,15 +117,18 @@ impl Writer {
         shared.before = (shared.acknowledged.iter().sum(), shared.failed);
         shared.gap = Duration::ZERO;
         shared.last = now();
+        shared.mark = shared.last;
     }
 
     /// The figures since the last mark; a gap that is still open counts.
     pub fn figures(&self) -> Figures {
-        let shared = lock(&self.shared);
+        let mut shared = lock(&self.shared);
+        shared.look();
         Figures {
             acknowledged: shared.acknowledged.iter().sum::<u64>() - shared.before.0,
             failed: shared.failed - shared.before.1,
-            gap: shared.gap.max(now() - shared.last),
+            gap: shared.gap,
+            gap_end: shared.gap_end,
         }
     }
 
@@ -186,8 +206,7 @@ fn write(client: usize, address: SocketAddr, stop: &AtomicBool, shared: &Mutex<S
         } else {
             number += 1;
             seen.acknowledged[client] = number;
-            let silence = now() - seen.last;
-            seen.gap = seen.gap.max(silence);
+            seen.look();
             seen.last = now();
         }
         drop(seen);
