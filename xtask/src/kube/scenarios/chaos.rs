@@ -2,7 +2,7 @@
 //! on it at once: the same end states, one history, no member that nobody asked for.
 
 use super::cluster::plain;
-use super::life;
+use super::life::{self, QUICK};
 use super::load::{Allowed, UnderLoad};
 use super::{Bench, chart, now, seconds_since, victims};
 use crate::kube::poll;
@@ -32,7 +32,7 @@ pub fn many_kills(bench: &Bench) -> Result<()> {
 
 fn under_kills(bench: &Bench, kills: usize) -> Result<()> {
     without_lease(bench, 1, || {
-        let load = UnderLoad::create(bench, "kills", &plain("kills", 3, ""), 3)?;
+        let load = UnderLoad::create(bench, "kills", &plain("kills", 3, QUICK), 3)?;
         let killer = Killer::start(bench)?;
         let start = now();
         // Some of everything first, however few kills it takes.
@@ -60,7 +60,7 @@ fn under_kills(bench: &Bench, kills: usize) -> Result<()> {
 /// Two operators without a Lease work on one cluster.
 pub fn two_operators(bench: &Bench) -> Result<()> {
     without_lease(bench, 2, || {
-        let load = UnderLoad::create(bench, "two", &plain("two", 3, ""), 3)?;
+        let load = UnderLoad::create(bench, "two", &plain("two", 3, QUICK), 3)?;
         life::scale_all(&load)?;
         load.step("change a resource", 3, Allowed::ONE_DOWN, life::update)?;
         load.step("delete claim and pod 1", 3, Allowed::ONE_DOWN, |cluster| {

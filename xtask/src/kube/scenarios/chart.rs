@@ -24,8 +24,12 @@ const OPERATOR_LABEL: &str = "app.kubernetes.io/name=quorate-operator";
 pub fn ensure_installed(bench: &Bench) -> Result<()> {
     create_namespace(bench, SYSTEM)?;
     if helm(bench, &["status", RELEASE]).is_ok() {
-        upgrade(bench, &[])?;
-        return restart_operator(bench);
+        if upgrade(bench, &[]).is_ok() {
+            return restart_operator(bench);
+        }
+        // A helm that was interrupted has left a release that it refuses to change.
+        uninstall(bench)?;
+        return install(bench);
     }
     // The chart brings the CRD and takes over none that others applied.
     bench.kubectl(&[

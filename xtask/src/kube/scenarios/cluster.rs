@@ -316,14 +316,12 @@ impl Cluster {
         )
     }
 
-    /// Deletes the namespace with all that is in it, without waiting. For clean runs: what failed
-    /// is left for a person to look at.
+    /// Deletes the namespace with all that is in it, without waiting: the operator takes its part
+    /// of it while the next scenario begins. What failed is left for a person to look at.
     ///
     /// # Errors
     /// When the API server refuses.
     pub fn clear(self) -> Result<()> {
-        // Its finalizer waits for the operator, which may be busy with others.
-        self.kubectl(&["delete", "kvcluster", &self.name, "--timeout=90s"])?;
         self.bench
             .kubectl(&["delete", "namespace", &self.namespace, "--wait=false"])
             .map(drop)

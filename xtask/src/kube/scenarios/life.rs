@@ -12,6 +12,9 @@ use std::time::Duration;
 /// How long a pod may take to be gone or to be there.
 const POD_MAX: Duration = Duration::from_secs(60);
 
+/// Updates go on a second after a member is Ready, and not ten.
+pub const QUICK: &str = "  update: {minReadySeconds: 1}\n";
+
 /// Three members grow to five, shrink to one, grow again.
 pub fn scale(bench: &Bench) -> Result<()> {
     let load = UnderLoad::create(bench, "scale", &plain("scale", 3, ""), 3)?;
@@ -57,7 +60,7 @@ pub fn harm_all(bench: &Bench, load: &UnderLoad) -> Result<()> {
 
 /// Changes by the spec and by hand.
 pub fn changes(bench: &Bench) -> Result<()> {
-    let load = UnderLoad::create(bench, "changes", &plain("changes", 3, ""), 3)?;
+    let load = UnderLoad::create(bench, "changes", &plain("changes", 3, QUICK), 3)?;
     changes_all(&load)?;
     load.clear()
 }
