@@ -14,8 +14,9 @@ use k8s_openapi::jiff::Timestamp;
 use crate::crd::{BackoffStatus, BootstrapStatus, KvClusterStatus, OperationStatus};
 use crate::ids::{ClusterUuid, DirectoryId, MemberId, Slot, SlotUid, UnixMs, VolumeUid};
 use crate::record::{
-    Abort, Backoff, BootstrapRecord, BootstrapState, Hibernate, LastMember, Newcomer, Operation,
-    OperationKind, Record, Replace, Restart, ScaleDown, ScaleUp, TransferAttempt, Update,
+    Abort, Backoff, BootstrapRecord, BootstrapState, ExpandVolumes, Hibernate, LastMember,
+    Newcomer, Operation, OperationKind, Record, Replace, Restart, ScaleDown, ScaleUp,
+    TransferAttempt, Update,
 };
 
 /// A field of the stored status that cannot be understood.
@@ -230,6 +231,13 @@ fn operation_from(status: &OperationStatus) -> Result<Operation, LedgerError> {
                 i64::from(status.attempts.unwrap_or(0)),
             )?,
         }),
+        "ExpandVolumes" => OperationKind::ExpandVolumes(ExpandVolumes {
+            bytes: unsigned(
+                "operation.sizeBytes",
+                needed("operation.sizeBytes", status.size_bytes)?,
+            )?,
+            slots: size("operation.liveReplicas", status.live_replicas)?,
+        }),
         other => return Err(wrong("operation.type", format!("`{other}` is not known"))),
     };
     let started_at = needed("operation.startedAt", status.started_at.as_ref())?;
@@ -327,6 +335,10 @@ fn operation_to(operation: &Operation) -> OperationStatus {
         OperationKind::Hibernate(hibernate) => {
             status.from_replicas = Some(small(hibernate.size));
             status.slot = Some(small(hibernate.top.0));
+        }
+        OperationKind::ExpandVolumes(expand) => {
+            status.size_bytes = Some(signed(expand.bytes));
+            status.live_replicas = Some(small(expand.slots));
         }
         OperationKind::Update(update) => {
             status.revision = Some(update.revision.clone());

@@ -96,6 +96,9 @@ pub struct SlotsView {
     /// The template that lives begun now would have. `None` where the platform has no templates, or
     /// has not taken the newest one in yet.
     pub revision: Option<String>,
+    /// The size that the set gives to volumes it makes by itself, in bytes. `None` where a set
+    /// makes none.
+    pub volume_bytes: Option<u64>,
 }
 
 /// One life of a slot: a pod or a process.
@@ -126,6 +129,8 @@ pub struct LifeView {
     pub trouble: Option<String>,
     /// The machine it runs on, where there are several.
     pub host: Option<String>,
+    /// No set owns it: nobody would start it again, or stop it with the set.
+    pub orphan: bool,
 }
 
 /// How one life of a slot fares.
@@ -192,10 +197,35 @@ pub struct VolumeView {
     pub released: bool,
     /// Its size in bytes, where the platform knows one.
     pub capacity_bytes: Option<u64>,
+    /// The size that was asked for, in bytes; `None` until the platform has made the volume, and
+    /// where sizes are not asked for.
+    pub requested_bytes: Option<u64>,
+    /// Whether it can grow, and how far it is with that.
+    pub growth: Growth,
     /// It is tied to a machine that no longer exists.
     pub node_gone: bool,
     /// Its name, where it has one.
     pub name: Option<String>,
+}
+
+/// Whether a volume can grow, and how far it is with that.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Growth {
+    /// Nothing is known that would keep it from growing.
+    Possible,
+    /// The platform does not let it grow, for this reason.
+    Refused(String),
+    /// Whether it may grow could not be read.
+    Unknown(String),
+    /// It grows, or waits for its turn.
+    UnderWay,
+    /// It has grown, and what is on it grows when it is next mounted, or by itself.
+    Unmounted {
+        /// Since when that is awaited.
+        since: UnixMs,
+    },
+    /// The platform tried and failed; its own words.
+    Failed(String),
 }
 
 /// Whom a volume belongs to. Written before the volume is first used.

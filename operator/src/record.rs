@@ -93,6 +93,8 @@ pub enum OperationKind {
     Hibernate(Hibernate),
     /// Every slot begun anew, one by one.
     Update(Update),
+    /// Every volume grown, and the set made anew with their size.
+    ExpandVolumes(ExpandVolumes),
 }
 
 impl OperationKind {
@@ -105,6 +107,7 @@ impl OperationKind {
             OperationKind::Replace(_) => "Replace",
             OperationKind::Hibernate(_) => "Hibernate",
             OperationKind::Update(_) => "Update",
+            OperationKind::ExpandVolumes(_) => "ExpandVolumes",
         }
     }
 }
@@ -231,6 +234,15 @@ pub struct Hibernate {
     pub top: Slot,
 }
 
+/// Every volume grown (protocol 3.12).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ExpandVolumes {
+    /// The size every volume is to have, in bytes.
+    pub bytes: u64,
+    /// The number of slots, with which the set is made again.
+    pub slots: u32,
+}
+
 /// A pause after an aborted operation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Backoff {
@@ -251,7 +263,7 @@ impl Operation {
             OperationKind::ScaleDown(down) => Some(down.slot),
             OperationKind::Replace(replace) => Some(replace.newcomer.slot),
             OperationKind::Update(update) => update.at.as_ref().map(|at| at.slot),
-            OperationKind::Hibernate(_) => None,
+            OperationKind::Hibernate(_) | OperationKind::ExpandVolumes(_) => None,
         }
     }
 
@@ -263,7 +275,8 @@ impl Operation {
             OperationKind::Replace(replace) => Some(&replace.newcomer),
             OperationKind::ScaleDown(_)
             | OperationKind::Hibernate(_)
-            | OperationKind::Update(_) => None,
+            | OperationKind::Update(_)
+            | OperationKind::ExpandVolumes(_) => None,
         }
     }
 }

@@ -279,19 +279,6 @@ fn storage(resource: &KvCluster, found: &mut Findings) -> u64 {
             format!("{text} is too small; at least 64Mi are needed"),
         );
     }
-    let status = resource
-        .status
-        .as_ref()
-        .and_then(|status| status.storage.as_ref());
-    let capacity = status.and_then(|storage| storage.capacity.as_ref());
-    if let Some(capacity) = capacity
-        && bytes(capacity).is_some_and(|present| size < present)
-    {
-        found.refuse(
-            path,
-            format!("volumes cannot shrink; use {capacity} or more"),
-        );
-    }
     if resource.spec.storage.when_deleted == RetentionPolicy::Delete {
         found.warn("spec.storage.whenDeleted: Delete removes all data together with the object");
     }

@@ -5,7 +5,7 @@
 use quorate_operator::ids::Slot;
 use quorate_operator::plan::quorum;
 
-use crate::world::World;
+use crate::world::{Growing, World};
 
 /// A small generator: the seed is the whole history.
 struct Rng(u64);
@@ -38,7 +38,7 @@ fn may_lose(world: &World, slot: Slot) -> bool {
 
 fn fault(world: &mut World, rng: &mut Rng) {
     let slot = Slot(u32::try_from(rng.below(7)).expect("small"));
-    match rng.below(12) {
+    match rng.below(14) {
         0 | 1 => world.kill(slot),
         2 if may_lose(world, slot) => world.wipe(slot, rng.below(2) == 0),
         3 if may_lose(world, slot) => {
@@ -68,6 +68,16 @@ fn fault(world: &mut World, rng: &mut Rng) {
             world.lagging = learners.filter(|_| rng.below(3) == 0).collect();
         }
         9 => world.lagging.clear(),
+        12 => world.desired.storage_bytes += 1 << 30,
+        13 if world.growing.is_some() => {
+            let ways = [
+                Growing::Online,
+                Growing::Remounted,
+                Growing::Failing,
+                Growing::Refused,
+            ];
+            world.growing = Some(ways[usize::try_from(rng.below(4)).expect("small")]);
+        }
         10 => world.now += 400_000,
         _ => {}
     }
@@ -76,6 +86,7 @@ fn fault(world: &mut World, rng: &mut Rng) {
 fn run(seed: u64) {
     let mut rng = Rng(seed);
     let mut world = World::new(1 + u32::try_from(rng.below(7)).expect("small"));
+    world.growing = (rng.below(2) == 0).then_some(Growing::Online);
     for _ in 0..20 + rng.below(120) {
         world.settle();
         if world.record.is_bootstrapped() && rng.below(4) == 0 {
@@ -102,6 +113,7 @@ fn run(seed: u64) {
     world.unreachable.clear();
     world.lagging.clear();
     world.stale = None;
+    world.growing = world.growing.map(|_| Growing::Online);
     world.settle();
     if let Err(last) = world.converge(2_000) {
         panic!("I14: not converged; the last plan was {last}");
@@ -128,6 +140,15 @@ fn run(seed: u64) {
         .filter(|volume| volume.stamp.is_some())
         .count();
     assert_eq!(stamped, sorted.len(), "I14: volumes");
+    let size = world.desired.storage_bytes;
+    if world.growing.is_some() {
+        let small = world
+            .volumes
+            .values()
+            .find(|volume| volume.stamp.is_some() && volume.capacity < size);
+        assert!(small.is_none(), "I14: a volume that did not grow");
+        assert_eq!(world.template_bytes, Some(size), "I14: the size in the set");
+    }
     assert!(world.record.operation.is_none(), "I14: operation");
     // I11: converged means nothing more happens.
     let again = world.pass();

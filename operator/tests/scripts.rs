@@ -5,7 +5,10 @@
 //! |---|---|
 //! | `create N` | a new object that wants N members |
 //! | `template [bad=yes]` | from now on the platform has templates, and this is a new one |
-//! | `spec key=value…` | edits it: `replicas`, `paused`, `hibernate`, `retain`, `delete` |
+//! | `spec key=value…` | edits it: `replicas`, `size` (GiB), `paused`, `hibernate`, `retain`, `delete` |
+//! | `sizes HOW` | volumes have sizes; they grow `online`, `remounted`, `refused`, `unknown`, `failing`, `slow` |
+//! | `forget` | somebody else deletes the set and leaves its lives alone |
+//! | `orphans yes` or `no` | the lives of a set that was deleted stay alone; the new set takes them over |
 //! | `run` | passes until nothing happens, without output |
 //! | `until STEP` | passes until the next step has that name, which is not taken |
 //! | `plan` | prints one pass, takes nothing |
@@ -25,8 +28,10 @@ use quorate_operator::desired::VolumePolicy;
 use quorate_operator::ids::Slot;
 use quorate_operator::observed::{MembershipView, Role, Seen};
 use quorate_operator::plan::{Latch, Plan, Step};
+use quorate_operator::quantity::show_bytes;
+use quorate_operator::record::OperationKind;
 
-use crate::world::World;
+use crate::world::{Growing, World};
 
 /// The world, and a membership remembered to be served again.
 struct Script(World, Option<MembershipView>);
@@ -49,6 +54,10 @@ fn show(step: &Step) -> String {
             let mut text = format!("write-intent {}", operation.kind.name());
             if let Some(slot) = operation.slot() {
                 let _ = write!(text, " slot={slot}");
+            }
+            if let OperationKind::ExpandVolumes(expand) = &operation.kind {
+                let size = show_bytes(expand.bytes);
+                let _ = write!(text, " to {size} slots={}", expand.slots);
             }
             if let Some(newcomer) = operation.newcomer() {
                 let _ = write!(
@@ -78,6 +87,12 @@ fn show(step: &Step) -> String {
             format!(
                 "set-slots {} -> {count}",
                 was.map_or("none".to_owned(), |was| was.to_string())
+            )
+        }
+        Step::ResizeVolume { slot, uid, bytes } => {
+            format!(
+                "resize-volume slot={slot} uid={uid} to {}",
+                show_bytes(*bytes)
             )
         }
         Step::StopSlot { slot, uid, asking } => {
@@ -166,6 +181,7 @@ impl Script {
         let desired = &mut self.0.desired;
         match key {
             "replicas" => desired.replicas = value.parse()?,
+            "size" => desired.storage_bytes = value.parse::<u64>()? << 30,
             "manual" => desired.manual_update = value == "yes",
             "paused" => desired.paused = value == "yes",
             "hibernate" => desired.hibernate = value == "yes",
@@ -252,6 +268,21 @@ impl Runner for Script {
                 group.leader = *member.ok_or("no member there")?.0;
                 group.term += 1;
             }
+            "sizes" => {
+                world.growing = Some(match positional.first() {
+                    Some(&"online") => Growing::Online,
+                    Some(&"remounted") => Growing::Remounted,
+                    Some(&"refused") => Growing::Refused,
+                    Some(&"unknown") => Growing::Unknown,
+                    Some(&"failing") => Growing::Failing,
+                    Some(&"slow") => Growing::Slow,
+                    other => return Err(format!("unknown way {other:?}").into()),
+                });
+                world
+                    .template_bytes
+                    .get_or_insert(world.desired.storage_bytes);
+            }
+            "orphans" => world.adopts = positional.first() == Some(&"no"),
             "remember" => {
                 let Seen::Known(view) = world.observe().membership else {
                     return Err("no membership".into());
@@ -259,6 +290,10 @@ impl Runner for Script {
                 self.1 = Some(view);
             }
             "stale" => world.stale = self.1.clone(),
+            "forget" => {
+                world.count = None;
+                world.lives.values_mut().for_each(|life| life.orphan = true);
+            }
             "shrink" => {
                 let count = number()?;
                 world.count = Some(count);

@@ -299,6 +299,9 @@ pub struct OperationStatus {
     /// The number of slots it found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live_replicas: Option<i32>,
+    /// The size that every volume is to have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size_bytes: Option<i64>,
     /// What ran in the slot when it began.
     #[serde(rename = "podUID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]

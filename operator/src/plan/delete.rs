@@ -6,7 +6,7 @@
 
 use super::{Decision, Facts, Note, Reason, Step, Verdict, note};
 use crate::desired::VolumePolicy;
-use crate::observed::Seen;
+use crate::observed::{LifeState, Seen};
 
 pub(super) fn decide(facts: &Facts, _: &mut Vec<Verdict>) -> Decision {
     if !facts.observed.object.deleting {
@@ -26,6 +26,16 @@ fn next(facts: &Facts) -> Result<Step, Note> {
     };
     if slots.count.is_some() {
         return Ok(Step::DeleteSlots);
+    }
+    // Without a set that would stop it: the set was on its way to be made anew.
+    let orphans = slots.lives.iter().filter(|(_, life)| life.orphan);
+    let mut running = orphans.filter(|(_, life)| life.state != LifeState::Stopping);
+    if let Some((slot, life)) = running.next() {
+        return Ok(Step::StopSlot {
+            slot: *slot,
+            uid: life.uid.clone(),
+            asking: None,
+        });
     }
     if let Some(slot) = slots.lives.keys().find(|slot| facts.is_occupied(**slot)) {
         return Err(waiting(format!("Slot {slot} is stopping.")));

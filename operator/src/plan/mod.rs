@@ -12,6 +12,7 @@
 
 mod bootstrap;
 mod delete;
+mod expand;
 mod facts;
 mod guard;
 mod hibernate;
@@ -114,6 +115,16 @@ pub enum Reason {
     MemberLost,
     /// A process ends again and again.
     CrashLooping,
+    /// Volumes grow.
+    Resizing,
+    /// The platform could not make a volume grow.
+    ResizeFailed,
+    /// Volumes are to grow, and their class does not let them.
+    NotExpandable,
+    /// Volumes are to grow, and whether their class lets them could not be read.
+    ExpansionUnknown,
+    /// The spec asks for less than the volumes have.
+    ShrinkRefused,
 }
 
 impl Reason {
@@ -142,6 +153,11 @@ impl Reason {
             Reason::AdoptionRequired => "AdoptionRequired",
             Reason::MemberLost => "MemberLost",
             Reason::CrashLooping => "CrashLooping",
+            Reason::Resizing => "Resizing",
+            Reason::ResizeFailed => "ResizeFailed",
+            Reason::NotExpandable => "NotExpandable",
+            Reason::ExpansionUnknown => "ExpansionUnknown",
+            Reason::ShrinkRefused => "ShrinkRefused",
         }
     }
 
@@ -160,6 +176,10 @@ impl Reason {
                 | Reason::MemberLost
                 | Reason::CrashLooping
                 | Reason::UpdateStalled
+                | Reason::ResizeFailed
+                | Reason::NotExpandable
+                | Reason::ExpansionUnknown
+                | Reason::ShrinkRefused
         )
     }
 }
@@ -250,6 +270,7 @@ const RULES: &[Rule] = &[
         scale_down::decide_out_of_range,
     ),
     rule("update", Asked::WhenIdle, update::decide),
+    rule("volumes", Asked::WhenIdle, expand::decide),
 ];
 
 /// Decides the next step.

@@ -172,7 +172,10 @@ fn with_abort(operation: &Operation, abort: Abort) -> Operation {
     match &mut operation.kind {
         OperationKind::ScaleUp(up) => up.abort = Some(abort),
         OperationKind::Replace(replace) => replace.abort = Some(abort),
-        OperationKind::ScaleDown(_) | OperationKind::Hibernate(_) | OperationKind::Update(_) => {}
+        OperationKind::ScaleDown(_)
+        | OperationKind::Hibernate(_)
+        | OperationKind::Update(_)
+        | OperationKind::ExpandVolumes(_) => {}
     }
     operation
 }
@@ -182,7 +185,10 @@ fn with_directory(operation: &Operation, directory: Option<DirectoryId>) -> Oper
     match &mut operation.kind {
         OperationKind::ScaleUp(up) => up.newcomer.directory = directory,
         OperationKind::Replace(replace) => replace.newcomer.directory = directory,
-        OperationKind::ScaleDown(_) | OperationKind::Hibernate(_) | OperationKind::Update(_) => {}
+        OperationKind::ScaleDown(_)
+        | OperationKind::Hibernate(_)
+        | OperationKind::Update(_)
+        | OperationKind::ExpandVolumes(_) => {}
     }
     operation
 }

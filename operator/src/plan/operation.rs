@@ -1,6 +1,6 @@
 //! Rule 4: the recorded operation goes on, or is undone.
 
-use super::{Decision, Facts, Verdict, hibernate, replace, scale_down, scale_up, update};
+use super::{Decision, Facts, Verdict, expand, hibernate, replace, scale_down, scale_up, update};
 use crate::record::OperationKind;
 
 pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
@@ -12,6 +12,7 @@ pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
         OperationKind::ScaleDown(down) => scale_down::go_on(facts, operation, down, verdicts),
         OperationKind::Replace(replace) => replace::go_on(facts, operation, replace, verdicts),
         OperationKind::Update(update) => update::go_on(facts, operation, update, verdicts),
+        OperationKind::ExpandVolumes(growth) => expand::go_on(facts, operation, *growth, verdicts),
         OperationKind::Hibernate(hibernate) => hibernate::go_on(facts, operation, hibernate),
     }
 }

@@ -62,6 +62,16 @@ pub enum Step {
         /// Which one.
         uid: VolumeUid,
     },
+    /// Ask for another size of the slot's volume of that UID. Another UID, or a volume that was
+    /// changed since it was read, is a conflict.
+    ResizeVolume {
+        /// Where it is.
+        slot: Slot,
+        /// Which one.
+        uid: VolumeUid,
+        /// The size to ask for, in bytes.
+        bytes: u64,
+    },
     /// Make the set have slots `0..count`, creating it if need be: start what is missing, stop
     /// gracefully what is above. `was` is what the decision rests on: another value is a conflict.
     SetSlots {
@@ -72,6 +82,9 @@ pub enum Step {
     },
     /// Delete the set with everything that runs in it, gracefully. Volumes stay.
     DeleteSlots,
+    /// Delete the set and nothing else: what runs in it goes on without it, until
+    /// [`Step::SetSlots`] makes a set that takes it over.
+    OrphanSlots,
     /// End the life of that UID, gracefully. A platform whose set starts slots again by itself will
     /// do so; on others the planner follows with [`Step::RestartSlot`].
     StopSlot {
@@ -201,8 +214,10 @@ impl Step {
             Step::EnsureVolume { .. } => "ensure-volume",
             Step::DeleteVolume { .. } => "delete-volume",
             Step::ReleaseVolume { .. } => "release-volume",
+            Step::ResizeVolume { .. } => "resize-volume",
             Step::SetSlots { .. } => "set-slots",
             Step::DeleteSlots => "delete-slots",
+            Step::OrphanSlots => "orphan-slots",
             Step::StopSlot { .. } => "stop-slot",
             Step::RestartSlot { .. } => "restart-slot",
             Step::LabelSlot { .. } => "label-slot",

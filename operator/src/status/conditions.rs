@@ -195,6 +195,7 @@ fn progressing(facts: &Facts, inputs: &Inputs) -> Finding {
         Some(OperationKind::Replace(_)) => "Repairing",
         Some(OperationKind::Hibernate(_)) => "Hibernating",
         Some(OperationKind::Update(_)) => "Updating",
+        Some(OperationKind::ExpandVolumes(_)) => "Expanding",
         None if facts.voters_in_range() != inputs.desired.replicas => "Scaling",
         None => "Repairing",
     };
@@ -417,6 +418,18 @@ fn storage_ready(facts: &Facts, inputs: &Inputs) -> Finding {
         let message = format!("The volumes could not be read: {why}.");
         return finding(type_, "Unknown", "Unreachable", message);
     }
+    if let Some(note) = noted(inputs, &[Reason::ExpansionUnknown]) {
+        return finding(type_, "Unknown", note.reason.name(), note.message.clone());
+    }
+    let refused = [
+        Reason::ResizeFailed,
+        Reason::NotExpandable,
+        Reason::ShrinkRefused,
+        Reason::Resizing,
+    ];
+    if let Some(note) = noted(inputs, &refused) {
+        return finding(type_, "False", note.reason.name(), note.message.clone());
+    }
     let members = facts
         .membership
         .iter()
@@ -432,8 +445,18 @@ fn storage_ready(facts: &Facts, inputs: &Inputs) -> Finding {
             let message = format!("Slot {slot} has no volume of member {id}.");
             finding(type_, "False", "StaleVolume", message)
         }
+        None if grows(inputs) => {
+            let size = &inputs.resource.spec.storage.size;
+            let message = format!("Every volume grows to {size}.");
+            finding(type_, "False", "Resizing", message)
+        }
         None => finding(type_, "True", "Ready", "Every member has its volume."),
     }
+}
+
+fn grows(inputs: &Inputs) -> bool {
+    let operation = inputs.record.operation.as_ref();
+    operation.is_some_and(|operation| matches!(operation.kind, OperationKind::ExpandVolumes(_)))
 }
 
 fn backup_ready(inputs: &Inputs) -> Finding {

@@ -192,7 +192,14 @@ fn storage(inputs: &Inputs) -> StorageStatus {
     StorageStatus {
         requested: Some(inputs.resource.spec.storage.size.clone()),
         capacity: smallest.map(show_bytes),
-        resizing: false,
+        resizing: matches!(
+            inputs
+                .record
+                .operation
+                .as_ref()
+                .map(|operation| &operation.kind),
+            Some(OperationKind::ExpandVolumes(_))
+        ),
     }
 }
 
@@ -235,6 +242,7 @@ fn phase(facts: &Facts, inputs: &Inputs) -> &'static str {
         Some(OperationKind::Replace(_)) => "Repairing",
         Some(OperationKind::Hibernate(_)) => "Pending",
         Some(OperationKind::Update(_)) => "Updating",
+        Some(OperationKind::ExpandVolumes(_)) => "Expanding",
         None if facts.voters_in_range() != inputs.desired.replicas => "Scaling",
         None => "Running",
     }

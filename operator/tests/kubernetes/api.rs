@@ -57,6 +57,8 @@ pub struct Store {
     pub clock: i64,
     /// Somebody else edits as well: a size may be too small for a moment.
     pub edited: bool,
+    /// No volume can grow any more.
+    pub full: bool,
 }
 
 /// The server, shared.
@@ -232,6 +234,10 @@ impl Store {
         object["metadata"]["uid"] = json!(format!("{kind}-{}", self.uids));
         object["metadata"]["creationTimestamp"] = json!(self.time());
         object["metadata"]["generation"] = json!(1);
+        let class = &object["spec"]["storageClassName"];
+        if kind == "persistentvolumeclaims" && class.is_null() {
+            object["spec"]["storageClassName"] = json!("standard");
+        }
         if kind == "statefulsets" && object["spec"]["replicas"].is_null() {
             object["spec"]["replicas"] = json!(1);
         }
@@ -324,9 +330,38 @@ impl Store {
             .iter()
             .any(|key| !body["metadata"][key].is_null());
         assert!(named, "I7: a patch of {} without uid and version", path(to));
+        let before = live.clone();
         merge(&mut live, body);
+        if to.resource == "persistentvolumeclaims" {
+            self.resizable(&before, &live)?;
+        }
         self.put(&path(to), live);
         self.get_new(to)
+    }
+
+    /// What the API server asks of a claim that changes its size.
+    fn resizable(&self, before: &Value, after: &Value) -> Result<(), (u16, String)> {
+        let size = |claim: &Value| bytes(&claim["spec"]["resources"]["requests"]["storage"]);
+        let (old, new) = (size(before), size(after));
+        if old == new {
+            return Ok(());
+        }
+        let class = before["spec"]["storageClassName"]
+            .as_str()
+            .unwrap_or_default();
+        let path = format!("/apis/storage.k8s.io/v1/storageclasses/{class}");
+        let allowed = self
+            .objects
+            .get(&path)
+            .map(|class| &class["allowVolumeExpansion"]);
+        if new > old && allowed != Some(&json!(true)) {
+            return refuse(403, "only a class that supports resize");
+        }
+        let bound = before["status"]["phase"] == "Bound";
+        if !bound || (new < old && new <= bytes(&before["status"]["capacity"]["storage"])) {
+            return refuse(422, "less than status.capacity");
+        }
+        Ok(())
     }
 
     fn patch_by_operations(&mut self, to: &Target, operations: &[Value]) -> Answer {
@@ -365,7 +400,11 @@ impl Store {
         if *said != live["metadata"]["uid"] {
             return refuse(409, "Conflict");
         }
-        let live = live.clone();
+        let mut live = live.clone();
+        if body["propagationPolicy"] == "Orphan" {
+            // The garbage collector lets go of what it owns, then takes this off.
+            live["metadata"]["finalizers"] = json!(["orphan"]);
+        }
         self.mark_deleted(&path(to), &live);
         Ok(live)
     }
@@ -404,6 +443,12 @@ pub fn collection(resource: &str) -> String {
 pub fn make(store: &mut Store, resource: &str, object: Value) {
     let to = target(&format!("{}/x", collection(resource)));
     store.create(&to, object).expect("the object is new");
+}
+
+/// A size in bytes.
+pub fn bytes(quantity: &Value) -> u64 {
+    let text = quantity.as_str().unwrap_or("0");
+    quorate_operator::quantity::bytes(text).expect("a size")
 }
 
 fn path(to: &Target) -> String {

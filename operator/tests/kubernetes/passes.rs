@@ -181,6 +181,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "networkpolicies",
         &["get", "list", "create", "patch", "delete"],
     ),
+    ("storageclasses", &["get"]),
     ("persistentvolumes", &["get"]),
     ("nodes", &["get"]),
 ];
@@ -332,6 +333,153 @@ async fn it_sleeps_and_wakes_with_the_same_members() {
     assert_eq!(status(&around).ready.as_deref(), Some("3/3"));
 }
 
+fn size(of: &str) -> Value {
+    json!({"spec": {"storage": {"size": of}}})
+}
+
+/// Uids of pods, the set's uid, and the sizes of all claims and of the set's template.
+fn grown(around: &Around) -> (Vec<Value>, Value, Vec<String>) {
+    let store = around.api.store();
+    let uid = |object: &Value| object["metadata"]["uid"].clone();
+    let text = |object: &Value| object.as_str().unwrap_or_default().to_owned();
+    let set = store.all("statefulsets")["orders"].clone();
+    let claims = store.all("persistentvolumeclaims");
+    let claims = claims
+        .values()
+        .map(|claim| &claim["status"]["capacity"]["storage"]);
+    let mut sizes: Vec<String> = claims.map(text).collect();
+    let template = &set["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"];
+    sizes.push(text(&template["storage"]));
+    (
+        store.all("pods").values().map(uid).collect(),
+        uid(&set),
+        sizes,
+    )
+}
+
+#[tokio::test]
+async fn h35_volumes_grow_and_the_set_is_made_anew_around_its_pods() {
+    let around = Around::new().await;
+    apply_cluster(&around, 3);
+    let mut operator = Operator::new(&around);
+    operator.converged().await;
+    let (pods, set, sizes) = grown(&around);
+    assert_eq!(sizes, ["8Gi"; 4]);
+    edit(&around, &size("10Gi"));
+    operator.converged().await;
+    let (after, anew, sizes) = grown(&around);
+    assert_eq!(sizes, ["10Gi"; 4]);
+    assert_eq!(
+        after, pods,
+        "a pod was begun anew for a volume that grows in use"
+    );
+    assert_ne!(
+        anew, set,
+        "the set names another size only if it is another set"
+    );
+    assert_eq!(condition(&around, "StorageReady").0, "True");
+    let writes = around.api.store().writes;
+    operator.converged().await;
+    assert_eq!(
+        around.api.store().writes,
+        writes,
+        "I11: a grown cluster is written to"
+    );
+}
+
+#[tokio::test]
+async fn volumes_that_cannot_grow_are_said_and_hold_nothing_up() {
+    let around = Around::new().await;
+    apply_cluster(&around, 3);
+    let mut operator = Operator::new(&around);
+    operator.converged().await;
+    around.api.store().full = true;
+    edit(&around, &size("10Gi"));
+    for _ in 0..30 {
+        operator.pass().await;
+    }
+    let failed = ("False".to_owned(), "ResizeFailed".to_owned());
+    assert_eq!(condition(&around, "StorageReady"), failed);
+    assert_eq!(condition(&around, "Available").0, "True");
+    // Other work goes on, and a wish that was too large can be taken back.
+    edit(&around, &replicas(2));
+    for _ in 0..60 {
+        operator.pass().await;
+    }
+    assert_eq!(around.group().voters().len(), 2);
+    edit(&around, &size("8Gi"));
+    operator.converged().await;
+    assert_eq!(condition(&around, "StorageReady").0, "True");
+    // A class that does not let them grow is asked before anything is written.
+    around.api.store().full = false;
+    let class = "/apis/storage.k8s.io/v1/storageclasses/standard";
+    around.api.store().objects.remove(class);
+    edit(&around, &size("20Gi"));
+    for _ in 0..10 {
+        operator.pass().await;
+    }
+    let refused = ("False".to_owned(), "NotExpandable".to_owned());
+    assert_eq!(condition(&around, "StorageReady"), refused);
+    edit(&around, &size("4Gi"));
+    for _ in 0..10 {
+        operator.pass().await;
+    }
+    let refused = ("False".to_owned(), "ShrinkRefused".to_owned());
+    assert_eq!(condition(&around, "StorageReady"), refused);
+}
+
+/// The growth of a cluster's volumes, with one fault at the writing call of that number.
+async fn growth(fault: Option<(usize, Fault)>) -> usize {
+    let around = Around::new().await;
+    apply_cluster(&around, 1);
+    let mut operator = Operator::new(&around);
+    operator.converged().await;
+    let (pods, _, _) = grown(&around);
+    let begun = around.api.store().writes;
+    around.api.store().fault = fault.map(|(number, fault)| (begun + number, fault));
+    edit(&around, &size("10Gi"));
+    if let Err(why) = operator.converge().await {
+        panic!("{fault:?}: {why}");
+    }
+    let (after, _, sizes) = grown(&around);
+    assert_eq!(sizes, ["10Gi"; 2], "{fault:?}");
+    assert_eq!(after, pods, "{fault:?}");
+    around.api.store().writes - begun
+}
+
+#[tokio::test]
+async fn h35_a_fault_at_any_write_of_a_growth_changes_nothing_about_the_end() {
+    let writes = growth(None).await;
+    assert!(
+        writes >= 6,
+        "only {writes} writes: the faults below reach nothing"
+    );
+    for number in 0..writes {
+        for fault in FAULTS {
+            growth(Some((number, fault))).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn h35_deleted_between_two_sets_nothing_runs_on() {
+    let around = Around::new().await;
+    apply_cluster(&around, 3);
+    let mut operator = Operator::new(&around);
+    operator.converged().await;
+    edit(&around, &size("10Gi"));
+    while !names(&around, "statefulsets").is_empty() {
+        operator.pass().await;
+        around.settle();
+    }
+    assert_eq!(names(&around, "pods").len(), 3);
+    delete(&around);
+    operator.converged().await;
+    around.settle();
+    assert_eq!(names(&around, "pods"), Vec::<String>::new());
+    assert_eq!(names(&around, "kvclusters"), Vec::<String>::new());
+}
+
 fn delete(around: &Around) {
     let mut store = around.api.store();
     let path = format!("{}/orders", collection("kvclusters"));
@@ -405,7 +553,15 @@ async fn deleted_with_delete_it_leaves_nothing_behind() {
     operator.converged().await;
     around.settle();
     around.settle();
-    let left: Vec<String> = around.api.store().objects.keys().cloned().collect();
+    let in_namespace = |path: &&String| path.contains("/namespaces/data/");
+    let left: Vec<String> = around
+        .api
+        .store()
+        .objects
+        .keys()
+        .filter(in_namespace)
+        .cloned()
+        .collect();
     assert_eq!(left, Vec::<String>::new());
 }
 

@@ -427,7 +427,9 @@ impl Around {
         let mut store = self.api.store();
         store.clock += 1;
         collect(&mut store);
+        let_go(&mut store);
         reconcile_sets(&mut store);
+        resize(&mut store);
         self.kubelet(&mut store);
         let mut group = self.group();
         group.elect();
@@ -546,7 +548,8 @@ fn collect(store: &mut Store) {
         .iter()
         .filter(|(_, object)| {
             let owners = object["metadata"]["ownerReferences"].as_array();
-            owners.is_some_and(|owners| owners.iter().all(|owner| !uids.contains(&uid(owner))))
+            let gone = |owner: &Value| !uids.contains(&uid(owner));
+            owners.is_some_and(|owners| !owners.is_empty() && owners.iter().all(gone))
         })
         .map(|(path, _)| path.clone())
         .collect();
@@ -570,9 +573,52 @@ fn collect(store: &mut Store) {
     }
 }
 
+/// Sets that are deleted and leave their pods alone.
+fn let_go(store: &mut Store) {
+    for (name, set) in store.all("statefulsets") {
+        if set["metadata"]["finalizers"] != json!(["orphan"]) {
+            continue;
+        }
+        for (pod, mut live) in store.all("pods") {
+            live["metadata"]["ownerReferences"] = json!([]);
+            store.put(&format!("{}/{pod}", collection("pods")), live);
+        }
+        store
+            .objects
+            .remove(&format!("{}/{name}", collection("statefulsets")));
+    }
+}
+
+/// The provisioner: a bound claim has a capacity, which follows what it asks for.
+fn resize(store: &mut Store) {
+    let pods = store.all("pods");
+    for (name, mut claim) in store.all("persistentvolumeclaims") {
+        let pod = name.strip_prefix("data-").and_then(|pod| pods.get(pod));
+        let used = pod.is_some_and(|pod| !pod["status"]["podIP"].is_null());
+        let bound = claim["status"]["phase"] == "Bound";
+        let asked = claim["spec"]["resources"]["requests"]["storage"].clone();
+        let more = api::bytes(&asked) > api::bytes(&claim["status"]["capacity"]["storage"]);
+        if (bound || used) && more && !(bound && store.full) {
+            claim["status"]["phase"] = json!("Bound");
+            claim["status"]["capacity"]["storage"] = asked;
+            claim["status"]["conditions"] = json!([]);
+        } else if bound && more {
+            claim["status"]["conditions"] = json!([{"type": "ControllerResizeError",
+                "status": "True", "message": "the pool is full"}]);
+        }
+        store.put(
+            &format!("{}/{name}", collection("persistentvolumeclaims")),
+            claim,
+        );
+    }
+}
+
 /// The StatefulSet controller, with Parallel and OnDelete.
 fn reconcile_sets(store: &mut Store) {
     for (name, mut set) in store.all("statefulsets") {
+        if !set["metadata"]["deletionTimestamp"].is_null() {
+            continue;
+        }
         let template = set["spec"]["template"].clone();
         let revision = format!("{name}-{:x}", digest(&template.to_string()));
         set["status"]["observedGeneration"] = set["metadata"]["generation"].clone();
@@ -596,6 +642,12 @@ fn reconcile_sets(store: &mut Store) {
         }
         let owner = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": name,
             "uid": set["metadata"]["uid"], "controller": true}]);
+        for (pod, mut live) in pods.clone() {
+            if live["metadata"]["ownerReferences"] == json!([]) {
+                live["metadata"]["ownerReferences"] = owner.clone();
+                store.put(&format!("{}/{pod}", collection("pods")), live);
+            }
+        }
         for slot in 0..wanted {
             let pod = format!("{name}-{slot}");
             let claim = format!("data-{pod}");
@@ -635,9 +687,15 @@ pub fn apply_cluster(around: &Around, replicas: u32) {
         "tls": {"peer": {"mode": "Disabled"}, "client": {"mode": "Disabled"}},
         "update": {"minReadySeconds": 0},
     });
+    let class = json!({"metadata": {"name": "standard"}, "allowVolumeExpansion": true});
+    let mut store = around.api.store();
+    store.objects.insert(
+        "/apis/storage.k8s.io/v1/storageclasses/standard".to_owned(),
+        class,
+    );
     let object = json!({"apiVersion": "quorate.dev/v1alpha1", "kind": "KvCluster",
         "metadata": {"name": CLUSTER, "namespace": "data"}, "spec": spec});
-    make(&mut around.api.store(), "kvclusters", object);
+    make(&mut store, "kvclusters", object);
 }
 
 /// Changes the object as a user does.

@@ -8,7 +8,7 @@ use quorate_operator::ids::{
     ClusterUuid, DirectoryId, MemberId, ObjectUid, Slot, SlotUid, UnixMs, VolumeUid,
 };
 use quorate_operator::observed::{
-    Death, Entropy, LifeState, LifeView, MemberView, MembershipView, NodeState, NodeView,
+    Death, Entropy, Growth, LifeState, LifeView, MemberView, MembershipView, NodeState, NodeView,
     ObjectView, Observed, Role, Seen, SlotsView, Stamp, VolumeView,
 };
 use quorate_operator::plan::{Plan, Step, plan, quorum};
@@ -21,6 +21,8 @@ pub struct Life {
     /// The template it began with.
     pub revision: u32,
     pub label: Option<Role>,
+    /// No set owns it.
+    pub orphan: bool,
 }
 
 #[derive(Clone)]
@@ -30,8 +32,29 @@ pub struct Volume {
     pub deleting: bool,
     pub released: bool,
     pub directory: u64,
+    pub requested: u64,
+    pub capacity: u64,
+    /// The life that is to end before the capacity is what was requested.
+    pub mounted_by: Option<u64>,
     /// Whose data it holds.
     pub joined: Option<(ClusterUuid, MemberId)>,
+}
+
+/// How a platform's volumes grow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Growing {
+    /// At once, in use.
+    Online,
+    /// Once their user has begun anew.
+    Remounted,
+    /// Their class does not allow it.
+    Refused,
+    /// Whether their class allows it cannot be read.
+    Unknown,
+    /// It goes wrong.
+    Failing,
+    /// It takes for ever.
+    Slow,
 }
 
 #[derive(Clone)]
@@ -62,6 +85,12 @@ pub struct World {
     /// The newest template; `None`: a platform without templates, labels and a set that starts
     /// slots again by itself.
     pub revision: Option<u32>,
+    /// Volumes have sizes, which they change in this way. `None`: a platform without sizes.
+    pub growing: Option<Growing>,
+    /// The size in the set's template.
+    pub template_bytes: Option<u64>,
+    /// A new set takes over the lives of the one before.
+    pub adopts: bool,
     /// Templates whose process ends at once.
     pub bad: BTreeSet<u32>,
     bootstraps: u32,
@@ -85,6 +114,9 @@ impl World {
             now: 0,
             drawn: 0,
             revision: None,
+            growing: None,
+            template_bytes: None,
+            adopts: true,
             bad: BTreeSet::new(),
             bootstraps: 0,
             homes: BTreeMap::new(),
@@ -150,8 +182,20 @@ impl World {
                         dead: None,
                         revision: self.revision.unwrap_or(0),
                         label: None,
+                        orphan: false,
                     },
                 );
+            }
+        }
+        for life in self.lives.values_mut() {
+            life.orphan = life.orphan && !(self.adopts && self.count.is_some());
+        }
+        for (slot, volume) in &mut self.volumes {
+            let life = self.lives.get(slot).map(|life| life.uid);
+            let remounted = volume.mounted_by.is_some() && life != volume.mounted_by;
+            if self.growing == Some(Growing::Online) || remounted {
+                volume.capacity = volume.capacity.max(volume.requested);
+                volume.mounted_by = None;
             }
         }
         let leads = self.group.as_ref().is_some_and(|group| {
@@ -211,6 +255,7 @@ impl World {
         })
     }
 
+    #[expect(clippy::too_many_lines, reason = "one field per thing a pass can see")]
     pub fn observe(&self) -> Observed {
         let life = |(slot, life): (&Slot, &Life)| {
             let bad = self.bad.contains(&life.revision);
@@ -236,6 +281,7 @@ impl World {
                 outdated: self.revision.is_some_and(|newest| newest != life.revision),
                 trouble: None,
                 host: None,
+                orphan: life.orphan,
             };
             (*slot, view)
         };
@@ -245,7 +291,9 @@ impl World {
                 stamp: volume.stamp.clone(),
                 deleting: volume.deleting,
                 released: volume.released,
-                capacity_bytes: None,
+                capacity_bytes: self.growing.map(|_| volume.capacity),
+                requested_bytes: self.growing.map(|_| volume.requested),
+                growth: self.growth(volume),
                 node_gone: false,
                 name: None,
             };
@@ -266,6 +314,7 @@ impl World {
                 count: self.count,
                 lives: self.lives.iter().map(life).collect(),
                 revision: self.revision.map(|revision| format!("r{revision}")),
+                volume_bytes: self.template_bytes.filter(|_| self.growing.is_some()),
             }),
             volumes: Seen::Known(self.volumes.iter().map(volume).collect()),
             nodes: self
@@ -281,6 +330,17 @@ impl World {
                 cluster_uuid: ClusterUuid(uuid::Uuid::from_u128(u128::from(next))),
                 operation_id: next,
             },
+        }
+    }
+
+    fn growth(&self, volume: &Volume) -> Growth {
+        match self.growing {
+            _ if volume.mounted_by.is_some() => Growth::Unmounted { since: UnixMs(0) },
+            Some(Growing::Refused) => Growth::Refused("class x forbids it".to_owned()),
+            Some(Growing::Unknown) => Growth::Unknown("forbidden".to_owned()),
+            Some(Growing::Failing) => Growth::Failed("no space left".to_owned()),
+            Some(Growing::Slow) => Growth::UnderWay,
+            _ => Growth::Possible,
         }
     }
 
@@ -378,10 +438,19 @@ impl World {
                 if self.count != *was {
                     return Err("conflict".to_owned());
                 }
+                if self.count.is_none() {
+                    self.template_bytes = Some(self.desired.storage_bytes);
+                }
                 self.count = Some(*count);
                 self.lives.retain(|slot, _| slot.0 < *count);
                 Ok(())
             }
+            Step::OrphanSlots => {
+                self.count = None;
+                self.lives.values_mut().for_each(|life| life.orphan = true);
+                Ok(())
+            }
+            Step::ResizeVolume { slot, uid, bytes } => self.resize(*slot, uid, *bytes),
             Step::DeleteSlots => {
                 self.count = None;
                 self.lives.clear();
@@ -446,9 +515,26 @@ impl World {
             deleting: false,
             released: false,
             directory,
+            requested: self.desired.storage_bytes,
+            capacity: self.desired.storage_bytes,
+            mounted_by: None,
             joined: None,
         };
         self.volumes.insert(stamp.slot, volume);
+        Ok(())
+    }
+
+    fn resize(&mut self, slot: Slot, uid: &VolumeUid, bytes: u64) -> Result<(), String> {
+        let life = self.lives.get(&slot).map(|life| life.uid);
+        let volume = self.volumes.get_mut(&slot).ok_or("no volume")?;
+        if format!("v{}", volume.uid) != uid.0 {
+            return Err("another volume is there".to_owned());
+        }
+        assert!(bytes >= volume.capacity, "a volume is to shrink");
+        volume.requested = bytes;
+        if self.growing == Some(Growing::Remounted) {
+            volume.mounted_by = life;
+        }
         Ok(())
     }
 
@@ -602,7 +688,8 @@ impl World {
             .as_ref()
             .map(|operation| &operation.kind);
         let asleep = matches!(operation, Some(OperationKind::Hibernate(_)));
-        if !asleep && !self.deleting {
+        // Without a set nothing is shrunk: the pods live on.
+        if !asleep && !self.deleting && self.count.is_some() {
             let top = group
                 .members
                 .values()

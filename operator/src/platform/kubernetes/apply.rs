@@ -20,6 +20,7 @@ use super::platform::Kubernetes;
 use crate::ids::{Slot, SlotUid, VolumeUid};
 use crate::observed::{Role, Stamp};
 use crate::plan::Step;
+use crate::quantity;
 use crate::reconcile::Observation;
 
 /// The most slots a set may be given: more than any cluster has members.
@@ -95,8 +96,10 @@ impl Kubernetes {
                 delete(&self.claims(), &name, &uid.0, DeleteParams::default()).await
             }
             Step::ReleaseVolume { slot, uid } => self.release_volume(*slot, uid).await,
+            Step::ResizeVolume { slot, uid, bytes } => self.resize_volume(*slot, uid, *bytes).await,
             Step::SetSlots { count, was } => self.set_slots(*count, *was).await,
-            Step::DeleteSlots => self.delete_slots().await,
+            Step::DeleteSlots => self.delete_set(DeleteParams::background()).await,
+            Step::OrphanSlots => self.delete_set(DeleteParams::orphan()).await,
             Step::StopSlot { slot, uid, asking } => {
                 if let (Some(members), Some(_)) = (&mut self.members, asking) {
                     members.ask_to_stop(observation, *asking).await?;
@@ -283,10 +286,10 @@ impl Kubernetes {
         }
     }
 
-    async fn delete_slots(&self) -> Result<(), Error> {
+    async fn delete_set(&self, params: DeleteParams) -> Result<(), Error> {
         let name = &self.sight()?.names.cluster;
         match self.set_version()? {
-            Some((uid, _)) => delete(&self.sets(), name, &uid, DeleteParams::background()).await,
+            Some((uid, _)) => delete(&self.sets(), name, &uid, params).await,
             None => Ok(()),
         }
     }
@@ -318,21 +321,34 @@ impl Kubernetes {
     /// Stamps a claim that somebody else made, the StatefulSet controller for one.
     async fn adopt_volume(&self, stamp: &Stamp, uid: &VolumeUid) -> Result<(), Error> {
         let annotations = claims::annotations(stamp);
-        self.annotate(stamp.slot, uid, &json!(annotations)).await
+        let change = json!({"metadata": {"annotations": annotations}});
+        self.change_claim(stamp.slot, uid, change).await
     }
 
     async fn release_volume(&self, slot: Slot, uid: &VolumeUid) -> Result<(), Error> {
         let names = &self.sight()?.names;
         let from = format!("{}/{}", names.cluster, names.uid);
-        self.annotate(slot, uid, &json!({RETAINED_FROM: from}))
-            .await
+        let change = json!({"metadata": {"annotations": {RETAINED_FROM: from}}});
+        self.change_claim(slot, uid, change).await
     }
 
-    async fn annotate(
+    async fn resize_volume(&self, slot: Slot, uid: &VolumeUid, bytes: u64) -> Result<(), Error> {
+        // In the user's words, as long as they mean this size.
+        let text = &self.sight()?.object.spec.storage.size;
+        let size = match quantity::bytes(text) == Some(bytes) {
+            true => text.clone(),
+            false => bytes.to_string(),
+        };
+        let change = json!({"spec": {"resources": {"requests": {"storage": size}}}});
+        self.change_claim(slot, uid, change).await
+    }
+
+    /// Changes the claim of that UID, if nobody has changed it since it was read.
+    async fn change_claim(
         &self,
         slot: Slot,
         uid: &VolumeUid,
-        annotations: &Value,
+        mut change: Value,
     ) -> Result<(), Error> {
         let sight = self.sight()?;
         let name = sight.names.claim(slot);
@@ -340,12 +356,9 @@ impl Kubernetes {
         let Some(seen) = seen.filter(|seen| seen.uid.as_ref() == Some(&uid.0)) else {
             return Err(Error::Conflict(format!("claim {name} is another one")));
         };
-        let change = json!({"metadata": {
-            "uid": uid.0,
-            "resourceVersion": seen.resource_version,
-            "annotations": annotations,
-        }});
-        let doing = format!("claim {name} cannot be annotated");
+        change["metadata"]["uid"] = json!(uid.0);
+        change["metadata"]["resourceVersion"] = json!(seen.resource_version);
+        let doing = format!("claim {name} cannot be changed");
         merge(&self.claims(), &name, &change, &doing).await?;
         Ok(())
     }

@@ -15,7 +15,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::names::Names;
 use crate::crd::{AccessMode, StorageSpec};
 use crate::ids::{ObjectUid, Slot, VolumeUid};
-use crate::observed::{Stamp, VolumeView};
+use crate::ledger::unix_ms;
+use crate::observed::{Growth, Stamp, VolumeView};
 use crate::quantity;
 
 const CLUSTER_UUID: &str = "quorate.dev/cluster-uuid";
@@ -90,6 +91,45 @@ pub(super) fn stamp(claim: &PersistentVolumeClaim) -> Option<Stamp> {
     })
 }
 
+/// The bytes a claim asks for.
+fn requested(claim: &PersistentVolumeClaim) -> Option<u64> {
+    let resources = claim.spec.as_ref()?.resources.as_ref()?;
+    let storage = resources.requests.as_ref()?.get("storage")?;
+    quantity::bytes(&storage.0)
+}
+
+/// How far a claim is with its growth, by what is written on it. Whether its class lets it grow is
+/// for whoever can read the class.
+fn growth(claim: &PersistentVolumeClaim) -> Growth {
+    let Some(status) = &claim.status else {
+        return Growth::Possible;
+    };
+    let condition = |type_: &str| {
+        let mut conditions = status.conditions.iter().flatten();
+        conditions.find(|condition| condition.type_ == type_ && condition.status == "True")
+    };
+    let allocated = status.allocated_resource_statuses.as_ref();
+    let stage = allocated.and_then(|stages| stages.get("storage"));
+    let stage = stage.map_or("", String::as_str);
+    for type_ in ["ControllerResizeError", "NodeResizeError"] {
+        if let Some(error) = condition(type_) {
+            return Growth::Failed(error.message.clone().unwrap_or_else(|| type_.to_owned()));
+        }
+    }
+    // Said without a condition: `ControllerResizeInfeasible`, `NodeResizeFailed` and the like.
+    if stage.ends_with("Infeasible") || stage.ends_with("Failed") {
+        return Growth::Failed(stage.to_owned());
+    }
+    if let Some(pending) = condition("FileSystemResizePending") {
+        let since = pending.last_transition_time.as_ref().map(unix_ms);
+        return since.map_or(Growth::UnderWay, |since| Growth::Unmounted { since });
+    }
+    if condition("Resizing").is_some() || !stage.is_empty() {
+        return Growth::UnderWay;
+    }
+    Growth::Possible
+}
+
 /// What the planner sees of a claim. `node_gone` is for whoever can look at machines.
 pub(super) fn view(claim: &PersistentVolumeClaim) -> VolumeView {
     let meta = &claim.metadata;
@@ -101,12 +141,16 @@ pub(super) fn view(claim: &PersistentVolumeClaim) -> VolumeView {
         .annotations
         .as_ref()
         .is_some_and(|annotations| annotations.contains_key(RETAINED_FROM));
+    let bound = status.is_some_and(|status| status.phase.as_deref() == Some("Bound"));
     VolumeView {
         uid: VolumeUid(meta.uid.clone().unwrap_or_default()),
         stamp: stamp(claim),
         deleting: meta.deletion_timestamp.is_some(),
         released,
         capacity_bytes: capacity.and_then(|quantity| quantity::bytes(&quantity.0)),
+        // Until it is bound, nothing of what a claim asks for can be changed.
+        requested_bytes: requested(claim).filter(|_| bound),
+        growth: growth(claim),
         node_gone: false,
         name: meta.name.clone(),
     }

@@ -4,7 +4,7 @@
 //! Reasons are a closed set (they are part of what users filter by). Text that changes all the time
 //! belongs into conditions: events of one reason are merged.
 
-use crate::crd::{ConditionStatus, KvClusterStatus};
+use crate::crd::{BootstrapStatus, ConditionStatus, KvClusterStatus};
 use crate::ids::Slot;
 use crate::observed::Role;
 use crate::plan::{Latch, Outcome, Step};
@@ -27,6 +27,7 @@ pub struct Said {
 
 /// What is said about a step that was taken. `before` is the status as the pass found it.
 #[must_use]
+#[expect(clippy::too_many_lines, reason = "one arm per step")]
 pub fn of_step(step: &Step, before: &KvClusterStatus) -> Option<Said> {
     let operation = before.operation.as_ref();
     let (reason, note, slot) = match step {
@@ -66,6 +67,10 @@ pub fn of_step(step: &Step, before: &KvClusterStatus) -> Option<Said> {
             }
             _ => return None,
         },
+        Step::SetSlots { was: None, .. } if before.bootstrap.as_ref().is_some_and(is_done) => {
+            let note = "The set of pods was made anew; the pods went on.".to_owned();
+            ("StatefulSetRecreated", note, None)
+        }
         Step::ClearIntent { outcome, .. } => {
             return operation.and_then(|operation| ended(&operation.type_, *outcome, step));
         }
@@ -83,8 +88,10 @@ pub fn of_step(step: &Step, before: &KvClusterStatus) -> Option<Said> {
         | Step::EnsureVolume { .. }
         | Step::DeleteVolume { .. }
         | Step::ReleaseVolume { .. }
+        | Step::ResizeVolume { .. }
         | Step::SetSlots { .. }
         | Step::DeleteSlots
+        | Step::OrphanSlots
         | Step::RestartSlot { .. }
         | Step::Bootstrap { .. }
         | Step::Join { .. } => return None,
@@ -108,12 +115,17 @@ fn warning(reason: &'static str, note: String, step: &Step, slot: Option<Slot>) 
     }
 }
 
+fn is_done(bootstrap: &BootstrapStatus) -> bool {
+    bootstrap.state == "Done"
+}
+
 /// What is said when an operation ends.
 fn ended(kind: &str, outcome: Outcome, step: &Step) -> Option<Said> {
     let (reason, note) = match (kind, outcome) {
         ("Replace", Outcome::Done) => ("MemberReplaced", "The lost member was replaced."),
         ("Replace", Outcome::Aborted) => ("RepairCancelled", "The replacement was given up."),
         ("Update", Outcome::Done) => ("UpdateCompleted", "Every pod has the newest template."),
+        ("ExpandVolumes", Outcome::Done) => ("VolumeExpanded", "Every volume has its new size."),
         ("Hibernate", Outcome::Done) => ("Woken", "The cluster serves again."),
         (_, Outcome::Aborted) => ("OperationAborted", "The operation was given up."),
         (_, Outcome::Done) => return None,
@@ -149,6 +161,27 @@ const CONDITIONS: &[(&str, &str, &str, bool, &str)] = &[
         "UpdateStalled",
     ),
     ("StorageReady", "False", "StaleVolume", true, "StaleVolume"),
+    (
+        "StorageReady",
+        "False",
+        "ResizeFailed",
+        true,
+        "ResizeFailed",
+    ),
+    (
+        "StorageReady",
+        "False",
+        "NotExpandable",
+        true,
+        "ResizeFailed",
+    ),
+    (
+        "StorageReady",
+        "False",
+        "ShrinkRefused",
+        true,
+        "ResizeFailed",
+    ),
     (
         "ClusterIDMismatch",
         "True",

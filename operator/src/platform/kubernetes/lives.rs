@@ -48,8 +48,17 @@ pub(super) fn view(
         wants_role_label: true,
         trouble,
         host: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
+        orphan: !is_owned(pod),
         state,
     }
+}
+
+/// A set owns the pod. One that is being deleted still does, until it has let go of its pods.
+fn is_owned(pod: &Pod) -> bool {
+    let owners = pod.metadata.owner_references.iter().flatten();
+    owners
+        .into_iter()
+        .any(|owner| owner.controller == Some(true))
 }
 
 /// A condition of the pod: whether it holds, and since when.

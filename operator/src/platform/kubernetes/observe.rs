@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use futures_util::future::{join_all, join3};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::ListParams;
 use kube::core::DynamicObject;
 use kube::{Api, ResourceExt as _};
@@ -23,12 +24,13 @@ use super::{Error, claims, lives};
 use crate::crd::{ANNOTATION_RESTARTED_AT, FINALIZER, KvCluster, TlsMode};
 use crate::ids::{ObjectUid, Slot, UnixMs};
 use crate::observed::{
-    LifeState, LifeView, MembershipView, NodeState, NodeView, ObjectView, Observed, Pending, Role,
-    Seen, SlotsView, VolumeView,
+    Growth, LifeState, LifeView, MembershipView, NodeState, NodeView, ObjectView, Observed,
+    Pending, Role, Seen, SlotsView, VolumeView,
 };
 use crate::platform::calls::leader_slot;
 use crate::platform::doors::{entropy, now};
 use crate::platform::members::{Answer, Members};
+use crate::quantity;
 use crate::reconcile::Observation;
 use crate::record::{BootstrapState, Record};
 
@@ -355,8 +357,20 @@ impl Kubernetes {
             Seen::Known(claims) => claims,
             Seen::Unknown(why) => return Seen::Unknown(why.clone()),
         };
+        let size = &self
+            .sight()
+            .map(|sight| sight.object.spec.storage.size.clone());
+        let wanted = size.as_ref().ok().and_then(|size| quantity::bytes(size));
         let views = claims.iter().map(|(slot, claim)| async move {
             let mut view = claims::view(claim);
+            // Asked only for a claim that is to grow and does not yet.
+            let small = view
+                .requested_bytes
+                .zip(wanted)
+                .is_some_and(|(is, to)| is < to);
+            if small && view.growth == Growth::Possible {
+                view.growth = self.permission_to_grow(claim).await;
+            }
             let life = slots.known().and_then(|slots| slots.lives.get(slot));
             // Asked only for a pod that finds no place: everywhere else it has one.
             if life.is_some_and(|life| life.state == LifeState::Pending(Pending::Unschedulable)) {
@@ -365,6 +379,27 @@ impl Kubernetes {
             (*slot, view)
         });
         Seen::Known(join_all(views).await.into_iter().collect())
+    }
+
+    /// What the claim's class says about growing.
+    async fn permission_to_grow(&self, claim: &PersistentVolumeClaim) -> Growth {
+        let class = claim
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.storage_class_name.as_ref());
+        let Some(class) = class.filter(|class| !class.is_empty()) else {
+            return Growth::Refused("it has no storage class".to_owned());
+        };
+        let classes: Api<StorageClass> = Api::all(self.client.clone());
+        let doing = format!("storage class {class} cannot be read");
+        match call(&doing, classes.get_opt(class)).await {
+            Ok(Some(found)) if found.allow_volume_expansion == Some(true) => Growth::Possible,
+            Ok(Some(_)) => {
+                Growth::Refused(format!("storage class {class} has no allowVolumeExpansion"))
+            }
+            Ok(None) => Growth::Refused(format!("storage class {class} does not exist")),
+            Err(error) => Growth::Unknown(error.to_string()),
+        }
     }
 
     /// The claim's volume can only be used on machines of which none exists any more (H34).
@@ -444,6 +479,11 @@ fn slots(
         let current = status.observed_generation == set.metadata.generation;
         status.update_revision.clone().filter(|_| current)
     });
+    let volume_bytes = set.as_ref().and_then(|set| {
+        let claims = set.spec.as_ref()?.volume_claim_templates.as_ref()?;
+        let resources = claims.first()?.spec.as_ref()?.resources.as_ref()?;
+        quantity::bytes(&resources.requests.as_ref()?.get("storage")?.0)
+    });
     let life = |(slot, pod): (&Slot, &Pod)| {
         let view = lives::view(pod, claims.get(slot), revision.as_deref(), now);
         (*slot, view)
@@ -453,6 +493,7 @@ fn slots(
         count,
         lives,
         revision,
+        volume_bytes,
     })
 }
 

@@ -57,6 +57,7 @@ impl Local {
             outdated: false,
             trouble: None,
             host: None,
+            orphan: false,
         }
     }
 
@@ -229,6 +230,7 @@ impl Platform for Local {
             count: self.state.slots,
             lives: self.lives(&nodes),
             revision: None,
+            volume_bytes: None,
         };
         let mut resource = self.accepted.clone();
         resource.metadata.uid = Some(self.state.uid.0.clone());
@@ -277,6 +279,11 @@ impl Platform for Local {
                 self.keep()
             }
             Step::ReleaseVolume { slot, uid } => Volume::of(&self.slot_dir(*slot)).release(uid),
+            // Directories have no size and processes no set that could be made anew.
+            Step::ResizeVolume { .. } | Step::OrphanSlots => Err(Error::Refused(format!(
+                "{} has no meaning here",
+                step.name()
+            ))),
             Step::SetSlots { count, was } => self.set_slots(*count, *was),
             Step::DeleteSlots => {
                 self.save(State {
@@ -338,6 +345,7 @@ fn waiting_for_volume(slot: Slot) -> LifeView {
         outdated: false,
         trouble: None,
         host: None,
+        orphan: false,
         uid: SlotUid(format!("none-{slot}")),
         state: LifeState::Pending(Pending::VolumeMissing),
         ready: false,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::VolumeUid;
-use crate::observed::{Stamp, VolumeView};
+use crate::observed::{Growth, Stamp, VolumeView};
 
 use super::{Error, files};
 
@@ -68,6 +68,8 @@ impl Volume {
             deleting: self.deleting_path().exists(),
             released: self.released_path().exists(),
             capacity_bytes: None,
+            requested_bytes: None,
+            growth: Growth::Possible,
             node_gone: false,
             name: None,
         }))
