@@ -47,7 +47,7 @@ pub fn ensure_installed(bench: &Bench) -> Result<()> {
 /// # Errors
 /// As [`ensure_installed`].
 pub fn install(bench: &Bench) -> Result<()> {
-    with_chart(bench, "install", &[])
+    with_chart(bench, "install", &[], &[])
 }
 
 /// `helm upgrade` to the defaults and these values, as in `logLevel=debug`.
@@ -55,7 +55,8 @@ pub fn install(bench: &Bench) -> Result<()> {
 /// # Errors
 /// As [`ensure_installed`].
 pub fn upgrade(bench: &Bench, values: &[&str]) -> Result<()> {
-    with_chart(bench, "upgrade", values)
+    // The number of operators may have been set past the chart, which has the last word here.
+    with_chart(bench, "upgrade", &["--force-conflicts"], values)
 }
 
 /// `helm uninstall`; the CRD and the clusters stay.
@@ -74,10 +75,11 @@ pub fn test(bench: &Bench) -> Result<()> {
     helm(bench, &["test", RELEASE, "--logs", "--timeout=60s"]).map(drop)
 }
 
-fn with_chart(bench: &Bench, verb: &str, values: &[&str]) -> Result<()> {
+fn with_chart(bench: &Bench, verb: &str, flags: &[&str], values: &[&str]) -> Result<()> {
     let chart = shell::root().join("charts/quorate-operator");
     let chart = chart.to_string_lossy();
     let mut args = vec![verb, RELEASE, &chart, "--wait", "--timeout=90s"];
+    args.extend(flags);
     for value in values {
         args.extend(["--set", value]);
     }
