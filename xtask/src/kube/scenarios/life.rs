@@ -6,6 +6,7 @@ use super::load::{Allowed, UnderLoad};
 use super::{Bench, victims};
 use crate::kube::{try_wait_until, wait_until};
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -65,9 +66,10 @@ pub fn changes(bench: &Bench) -> Result<()> {
     load.clear()
 }
 
-/// A rolling update, edits of the StatefulSet by hand, sleep.
+/// A rolling update, larger volumes, edits of the StatefulSet by hand, sleep.
 pub fn changes_all(load: &UnderLoad) -> Result<()> {
     load.step("change a resource", 3, Allowed::ONE_DOWN, update)?;
+    load.step("grow the volumes", 3, Allowed::NONE_DOWN, grow)?;
     load.step(
         "edit the template by hand",
         3,
@@ -193,6 +195,33 @@ pub fn update(cluster: &Cluster) -> Result<()> {
     if order.last() != Some(&leader) {
         bail!("{leader} led and was not the last that went down: {order:?}");
     }
+    Ok(())
+}
+
+/// Every volume is made larger, while it is in use, under the pods that use it.
+fn grow(cluster: &Cluster) -> Result<()> {
+    let before = cluster.pods();
+    cluster.patch(r#"{"spec":{"storage":{"size":"2Gi"}}}"#)?;
+    let set = ["get", "statefulset", cluster.name()];
+    let grown = || -> Result<bool> {
+        let claims = cluster.json(&["get", "pvc"])?;
+        let claims = claims["items"].as_array().context("a list of claims")?;
+        let has_grown = |claim: &Value| claim["status"]["capacity"]["storage"] == "2Gi";
+        let set = cluster.json(&set)?;
+        let wanted = &set["spec"]["volumeClaimTemplates"][0]["spec"]["resources"];
+        Ok(claims.len() == 3
+            && claims.iter().all(has_grown)
+            && wanted["requests"]["storage"] == "2Gi")
+    };
+    // Between the old set and the new one there is none.
+    wait_until(
+        "the volumes and their template have grown",
+        CONVERGED_MAX,
+        || grown().unwrap_or(false),
+    )
+    .map_err(|error| error.context(cluster.evidence()))?;
+    let after = cluster.pods();
+    ensure!(before == after, "members were {before:?} and are {after:?}");
     Ok(())
 }
 
