@@ -81,16 +81,19 @@ pub fn simulate_planted(args: &[&str]) -> Result<()> {
 
 /// Renders the CRD from the Rust types and compares or writes `deploy/crds.yaml`.
 fn manifests(check: bool) -> Result<()> {
+    // The whole workspace, so that it is what the tests have built: one package alone would have
+    // other features, and every dependency would be compiled again.
     let args = [
-        "run",
+        "build",
         "--quiet",
         "--locked",
-        "--package",
-        "quorate-operator",
+        "--workspace",
         "--example",
         "crd",
     ];
-    let rendered = shell::output("cargo", &args)?;
+    shell::run("cargo", &args)?;
+    let program = shell::target().join("debug/examples/crd");
+    let rendered = shell::output(&program.to_string_lossy(), &[])?;
     let path = shell::root().join("deploy/crds.yaml");
     if !check {
         std::fs::write(&path, rendered)?;

@@ -264,7 +264,5 @@ fn build() -> Result<PathBuf> {
         "cargo",
         &["build", "--release", "--locked", "--package", "quorate"],
     )?;
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| shell::root().join("target"), PathBuf::from);
-    Ok(target.join("release/quorate"))
+    Ok(shell::target().join("release/quorate"))
 }

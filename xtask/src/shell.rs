@@ -12,6 +12,11 @@ pub fn root() -> PathBuf {
         .to_path_buf()
 }
 
+/// Where cargo puts what it builds.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 /// Runs a command in the workspace root with its output shown, and fails when it fails.
 pub fn run(program: &str, args: &[&str]) -> Result<()> {
     run_with(program, args, &[])

@@ -1,7 +1,6 @@
 //! The program of the tests, which is linked dynamically, and the libraries that it loads.
 
 use super::archive::File;
-use super::target_folder;
 use crate::shell;
 use anyhow::{Context, Result, ensure};
 use std::path::PathBuf;
@@ -24,9 +23,9 @@ pub fn program_of_the_tests() -> Result<(PathBuf, Vec<File>)> {
         "crd",
     ];
     shell::run("cargo", &args)?;
-    let built = target_folder().join("debug/quorate");
+    let built = shell::target().join("debug/quorate");
     let built = built.to_string_lossy();
-    let folder = target_folder().join("image");
+    let folder = shell::target().join("image");
     std::fs::create_dir_all(&folder)?;
     let small = folder.join("quorate");
     shell::run(

@@ -107,7 +107,7 @@ pub fn build(options: &Options) -> Result<PathBuf> {
     let version = version()?;
     let output = match &options.output {
         Some(path) => path.clone(),
-        None => target_folder()
+        None => shell::target()
             .join("image")
             .join(format!("quorate-{version}.tar")),
     };
@@ -175,7 +175,7 @@ fn compile_static() -> Result<PathBuf> {
         &target,
     ];
     shell::run_with("cargo", &args, &[("RUSTFLAGS", STATIC_FLAGS)])?;
-    Ok(target_folder().join(target).join("release").join("quorate"))
+    Ok(shell::target().join(target).join("release").join("quorate"))
 }
 
 /// Compiler flags of a program that loads nothing; the `Dockerfile` has the same.
@@ -188,10 +188,6 @@ fn host_target() -> Result<String> {
         .find_map(|line| line.strip_prefix("host: "))
         .map(str::to_owned)
         .context("rustc names no host")
-}
-
-fn target_folder() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| shell::root().join("target"), PathBuf::from)
 }
 
 /// The version of the workspace, which is the image's tag.
