@@ -108,8 +108,22 @@ pub fn start(options: &Options) -> Result<Started> {
 fn create(options: &Options) -> Result<Run> {
     match &options.name {
         Some(name) => Run::create(name),
-        None => Run::create(&format!("run-{}", std::process::id())),
+        None => Run::create(&free_name(|name| {
+            Run::named(name).is_ok_and(|run| run.exists())
+        })),
     }
+}
+
+/// A name after this process, which may have started a run already.
+fn free_name(is_taken: impl Fn(&str) -> bool) -> String {
+    let first = format!("run-{}", std::process::id());
+    let mut name = first.clone();
+    let mut number = 1;
+    while is_taken(&name) {
+        number += 1;
+        name = format!("{first}-{number}");
+    }
+    name
 }
 
 /// Puts a copy of this program into the run's folder: a build while the run lasts must not change
@@ -157,5 +171,18 @@ fn wait_ready(run: &Run, holder: &mut Child) -> Result<()> {
             bail!("{trouble}")
         }
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_run_of_one_process_has_another_name() {
+        let first = free_name(|_| false);
+        let second = free_name(|name| name == first);
+        assert_ne!(first, second);
+        assert!(Run::named(&second).is_ok());
     }
 }

@@ -184,5 +184,11 @@ fn writes(bench: &Bench) -> Result<Vec<(&'static str, u64)>> {
             }
         }
     }
+    // All these clusters were written a moment ago: else this counts nothing, and proves nothing.
+    let clusters = counts.iter().find(|(kind, _)| *kind == "kvclusters");
+    ensure!(
+        clusters.is_some_and(|(_, count)| *count > 0),
+        "the API server's metrics count no write of a KvCluster"
+    );
     Ok(counts)
 }

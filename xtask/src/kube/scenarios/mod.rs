@@ -31,7 +31,7 @@ use std::time::Instant;
 /// Options of `test`.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Only scenarios whose name contains this.
+    /// Only scenarios whose name contains this, or one of these, as in `crd,install`.
     #[arg(default_value = "")]
     only: String,
     /// Use this run, as it is, instead of starting one; it stays.
@@ -236,14 +236,17 @@ pub fn test(options: &Options) -> Result<()> {
 
 /// The scenarios that are meant; one that takes long only when it is asked for.
 fn choose(options: &Options) -> Vec<&'static Scenario> {
-    let only = &options.only;
+    let named = |scenario: &Scenario| {
+        let mut parts = options.only.split(',');
+        parts.any(|part| scenario.name.contains(part))
+    };
     let mut chosen: Vec<&Scenario> = SCENARIOS
         .iter()
-        .filter(|scenario| scenario.name.contains(only))
+        .filter(|scenario| named(scenario))
         .collect();
-    let wanted = |scenario: &&Scenario| match only.is_empty() {
+    let wanted = |scenario: &&Scenario| match options.only.is_empty() {
         true => options.long,
-        false => scenario.name.contains(only),
+        false => named(scenario),
     };
     chosen.extend(LONG.iter().filter(wanted));
     chosen
