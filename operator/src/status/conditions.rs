@@ -3,7 +3,7 @@
 //! `True` is good, except for Progressing, Degraded, Paused and ClusterIDMismatch.
 //! `lastTransitionTime` moves only when `status` flips. All are present from the first write on.
 
-use super::{Inputs, now, quorum_state};
+use super::{Inputs, evidence, now, quorum_state};
 use crate::crd::{ConditionStatus, KvClusterStatus};
 use crate::observed::{LifeState, Observed, Pending, Seen};
 use crate::plan::{Conflict, Facts, Note, Reason, conflict, quorum};
@@ -45,7 +45,7 @@ pub(super) fn render(
         available(facts, inputs),
         progressing(facts, inputs),
         degraded(facts, inputs),
-        quorum_healthy(facts),
+        quorum_healthy(facts, inputs),
         members_ready(facts, inputs),
         bootstrapped(inputs),
         scale_complete(facts, inputs),
@@ -135,9 +135,9 @@ fn available(facts: &Facts, inputs: &Inputs) -> Finding {
     if let Some(note) = noted(inputs, &[Reason::Hibernated]) {
         return finding(type_, "False", "Hibernated", note.message.clone());
     }
-    match quorum_state(facts) {
+    match quorum_state(facts, inputs) {
         "True" => finding(type_, "True", "Serving", "A quorum of the members serves."),
-        "False" => finding(type_, "False", "NoQuorum", quorum_words(facts)),
+        "False" => finding(type_, "False", "NoQuorum", lost_words(facts, inputs)),
         _ if !inputs.record.is_bootstrapped() => finding(
             type_,
             "False",
@@ -163,11 +163,16 @@ fn unknown_words(facts: &Facts) -> String {
     )
 }
 
-fn quorum_healthy(facts: &Facts) -> Finding {
+/// What speaks for a lost quorum: the leader's count, or the evidence of each voter.
+fn lost_words(facts: &Facts, inputs: &Inputs) -> String {
+    evidence::lost_quorum(facts, inputs).unwrap_or_else(|| quorum_words(facts))
+}
+
+fn quorum_healthy(facts: &Facts, inputs: &Inputs) -> Finding {
     let type_ = "QuorumHealthy";
-    match quorum_state(facts) {
+    match quorum_state(facts, inputs) {
         "True" => finding(type_, "True", "QuorumPresent", quorum_words(facts)),
-        "False" => finding(type_, "False", "QuorumLost", quorum_words(facts)),
+        "False" => finding(type_, "False", "QuorumLost", lost_words(facts, inputs)),
         _ => finding(type_, "Unknown", "Unreachable", unknown_words(facts)),
     }
 }
@@ -239,6 +244,9 @@ fn degraded(facts: &Facts, inputs: &Inputs) -> Finding {
              Remove it with `quorate member remove {id}`."
         );
         return finding(type_, "True", "ForeignChange", message);
+    }
+    if let Some(lost) = evidence::lost_quorum(facts, inputs) {
+        return finding(type_, "True", "MemberDown", lost);
     }
     if facts.membership.is_none() {
         return finding(type_, "Unknown", "Unreachable", unknown_words(facts));

@@ -5,6 +5,7 @@
 //! status (H55). Must not know: who writes it where.
 
 mod conditions;
+mod evidence;
 mod members;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -45,7 +46,7 @@ pub fn render(inputs: &Inputs) -> KvClusterStatus {
     let mut status = previous.clone();
     status.observed_generation = Some(inputs.observed.object.generation);
     status.members = members::rows(&facts, inputs, &previous);
-    status.quorum = Some(quorum_status(&facts, inputs.observed, &previous));
+    status.quorum = Some(quorum_status(&facts, inputs, &previous));
     status.leader = facts
         .membership
         .and_then(|membership| membership.leader)
@@ -119,16 +120,16 @@ pub fn render_invalid(resource: &KvCluster, observed: &Observed, invalid: &str) 
     status
 }
 
-fn quorum_status(facts: &Facts, observed: &Observed, previous: &KvClusterStatus) -> QuorumStatus {
+fn quorum_status(facts: &Facts, inputs: &Inputs, previous: &KvClusterStatus) -> QuorumStatus {
     let last = previous.quorum.clone().unwrap_or_default();
     let count = |number: usize| i32::try_from(number).ok();
-    let state = quorum_state(facts);
+    let state = quorum_state(facts, inputs);
     let since = if last.state == state {
         last.since
     } else {
         None
     };
-    let since = since.or_else(|| Some(now(observed)));
+    let since = since.or_else(|| Some(now(inputs.observed)));
     let Some(membership) = facts.membership else {
         // The highest config index seen is kept: it unmasks stale answers later (H16).
         return QuorumStatus {
@@ -152,12 +153,13 @@ fn quorum_status(facts: &Facts, observed: &Observed, previous: &KvClusterStatus)
 /// `True`, `False` or `Unknown`, by the leader's word on its voters: a member that is slow to
 /// answer
 /// us is no lost quorum while the leader hears it. Decisions ask for more (`Facts::healthy`).
-fn quorum_state(facts: &Facts) -> &'static str {
+fn quorum_state(facts: &Facts, inputs: &Inputs) -> &'static str {
     let heard = |id: &&crate::ids::MemberId| {
         let member = facts.member(**id);
         member.is_some_and(|member| member.caught_up && member.in_contact)
     };
     match facts.membership {
+        None if evidence::lost_quorum(facts, inputs).is_some() => "False",
         None => "Unknown",
         Some(_) if facts.voters.iter().filter(heard).count() >= quorum(facts.voters.len()) => {
             "True"
@@ -229,7 +231,7 @@ fn phase(facts: &Facts, inputs: &Inputs) -> &'static str {
             "Bootstrapping"
         };
     }
-    if quorum_state(facts) != "True" {
+    if quorum_state(facts, inputs) != "True" {
         return "QuorumLost";
     }
     match inputs

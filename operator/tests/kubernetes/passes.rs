@@ -282,6 +282,82 @@ async fn a_claim_that_is_deleted_with_its_pod_costs_one_member_and_is_made_good(
 }
 
 #[tokio::test]
+async fn h03_two_disks_of_three_gone_is_a_lost_quorum_with_evidence_and_nothing_is_done() {
+    let around = Around::new().await;
+    apply_cluster(&around, 3);
+    let mut operator = Operator::new(&around);
+    operator.converged().await;
+    let members = || {
+        let group = around.group();
+        (group.config_index, group.voters())
+    };
+    let before = members();
+    {
+        let mut store = around.api.store();
+        for (resource, name) in [
+            ("persistentvolumeclaims", "data-orders-1"),
+            ("pods", "orders-1"),
+            ("persistentvolumeclaims", "data-orders-2"),
+            ("pods", "orders-2"),
+        ] {
+            let path = format!("{}/{name}", collection(resource));
+            let live = store.objects[&path].clone();
+            store.mark_deleted(&path, &live);
+        }
+    }
+    for _ in 0..10 {
+        operator.pass().await;
+    }
+    let lost = ("False".to_owned(), "QuorumLost".to_owned());
+    assert_eq!(condition(&around, "QuorumHealthy"), lost);
+    let none = ("False".to_owned(), "NoQuorum".to_owned());
+    assert_eq!(condition(&around, "Available"), none);
+    let seen = status(&around);
+    assert_eq!(
+        seen.quorum.map(|quorum| quorum.state).as_deref(),
+        Some("False")
+    );
+    let conditions = seen.conditions.iter();
+    let mut healthy = conditions.filter(|condition| condition.type_ == "QuorumHealthy");
+    let message = healthy.next().map(|condition| condition.message.clone());
+    let message = message.unwrap_or_default();
+    for evidence in [
+        "1 of 3 voters can take part and 2 are needed",
+        "in slot 0: it runs and has its data",
+        "in slot 1: its data directory is empty",
+        "in slot 2: its data directory is empty",
+    ] {
+        assert!(message.contains(evidence), "no `{evidence}` in: {message}");
+    }
+    // Another operator sees the same, and nobody does anything.
+    let writes = around.api.store().writes;
+    let mut operator = Operator::new(&around);
+    for _ in 0..20 {
+        operator.pass().await;
+    }
+    assert_eq!(
+        around.api.store().writes,
+        writes,
+        "something was done about it"
+    );
+    assert_eq!(members(), before);
+}
+
+#[tokio::test]
+async fn a_quorum_that_only_keeps_silent_is_not_called_lost() {
+    let around = Around::new().await;
+    apply_cluster(&around, 3);
+    let mut operator = Operator::new(&around);
+    operator.converged().await;
+    around.group().mute.extend([0, 1, 2]);
+    for _ in 0..10 {
+        operator.pass().await;
+    }
+    let unknown = ("Unknown".to_owned(), "Unreachable".to_owned());
+    assert_eq!(condition(&around, "QuorumHealthy"), unknown);
+}
+
+#[tokio::test]
 async fn what_somebody_edits_is_put_back() {
     let around = Around::new().await;
     apply_cluster(&around, 3);

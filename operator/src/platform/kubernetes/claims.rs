@@ -188,6 +188,49 @@ mod tests {
     }
 
     #[test]
+    fn how_far_a_claim_is_with_its_growth_is_read_from_what_is_written_on_it() {
+        let condition = |type_: &str| {
+            serde_json::json!([{"type": type_, "status": "True", "message": "the pool is full",
+                "lastTransitionTime": "1970-01-01T00:00:05Z"}])
+        };
+        let since = crate::ids::UnixMs(5_000);
+        let failed = Growth::Failed("the pool is full".to_owned());
+        for (type_, stage, expected) in [
+            ("", "", Growth::Possible),
+            ("Resizing", "", Growth::UnderWay),
+            ("", "ControllerResizeInProgress", Growth::UnderWay),
+            (
+                "FileSystemResizePending",
+                "NodeResizePending",
+                Growth::Unmounted { since },
+            ),
+            (
+                "ControllerResizeError",
+                "ControllerResizeInProgress",
+                failed.clone(),
+            ),
+            ("NodeResizeError", "", failed),
+            (
+                "",
+                "NodeResizeInfeasible",
+                Growth::Failed("NodeResizeInfeasible".to_owned()),
+            ),
+        ] {
+            let mut status = serde_json::json!({"phase": "Bound", "conditions": condition(type_)});
+            if !stage.is_empty() {
+                status["allocatedResourceStatuses"] = serde_json::json!({"storage": stage});
+            }
+            let (_, mut claim) = stamped();
+            claim.status = Some(serde_json::from_value(status).unwrap());
+            assert_eq!(view(&claim).growth, expected, "{type_} {stage}");
+            // The default size; before it is bound, nothing of a claim can be changed.
+            assert_eq!(view(&claim).requested_bytes, Some(8 << 30));
+        }
+        let (_, unbound) = stamped();
+        assert_eq!(view(&unbound).requested_bytes, None);
+    }
+
+    #[test]
     fn a_stamp_with_a_part_missing_or_damaged_is_no_stamp() {
         for key in [CLUSTER_UUID, OWNER_UID, ORDINAL, MEMBER_ID, INCARNATION] {
             let (_, mut claim) = stamped();
