@@ -15,7 +15,9 @@ mod process;
 mod replica;
 mod tls;
 
-pub use replica::{ApplyOp, NetworkMetrics, PeerMetrics, ReplicaMetrics, StorageMetrics};
+pub use replica::{
+    ApplyOp, ApplyTimes, NetworkMetrics, PeerMetrics, ReplicaMetrics, StorageMetrics,
+};
 pub use tls::{TlsMetrics, TlsPortMetrics};
 
 /// gRPC codes by number, as they appear in the label `grpc_code`.

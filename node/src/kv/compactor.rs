@@ -25,12 +25,22 @@ pub enum Pruned {
     Waiting,
 }
 
+/// What compaction has done since it was last asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Versions of keys that were removed from the index.
+    pub removed: u64,
+    /// A pass has come to the end of the index.
+    pub finished: bool,
+}
+
 /// One pass through the index at a time, then segments. One per store.
 pub struct Compactor {
     shared: Arc<Shared>,
     log: revision_log::Compactor,
     /// The revision of the pass and where it goes on; none between passes.
     pass: Option<(i64, Vec<u8>)>,
+    progress: Progress,
 }
 
 impl Compactor {
@@ -39,6 +49,7 @@ impl Compactor {
             shared,
             log,
             pass: None,
+            progress: Progress::default(),
         }
     }
 
@@ -60,6 +71,11 @@ impl Compactor {
             },
             Err(Pruned::Idle | Pruned::Worked) => self.rewrite(budget_bytes),
         }
+    }
+
+    /// What was done since the last call; for metrics.
+    pub fn take_progress(&mut self) -> Progress {
+        std::mem::take(&mut self.progress)
     }
 
     /// Lets the revision log work on a segment.
@@ -101,12 +117,16 @@ impl Compactor {
                 state.index.prune(key, target, &mut dead);
             }
         }
+        self.progress.removed += dead.len() as u64;
         for location in dead {
             self.shared.log.note_dead(location);
         }
         match next {
             Some(next) => self.pass = Some((target, next)),
-            None => self.shared.state.write().pruned = target,
+            None => {
+                self.progress.finished = true;
+                self.shared.state.write().pruned = target;
+            }
         }
     }
 

@@ -76,36 +76,44 @@ families! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ApplyOp {
     /// A put.
-    Put,
+    Put = 0,
     /// A deletion.
-    DeleteRange,
+    DeleteRange = 1,
     /// A transaction.
-    Txn,
+    Txn = 2,
     /// A compaction.
-    Compaction,
+    Compaction = 3,
     /// A change of the membership data.
-    Member,
+    Member = 4,
 }
 
-impl ApplyOp {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Put => "Put",
-            Self::DeleteRange => "DeleteRange",
-            Self::Txn => "Txn",
-            Self::Compaction => "Compaction",
-            Self::Member => "ClusterMember",
-        }
+/// The values of label `op`, in the order of [`ApplyOp`].
+const APPLY_OPS: [&str; 5] = ["Put", "DeleteRange", "Txn", "Compaction", "ClusterMember"];
+
+/// The histograms of applying, resolved: the look-up is not for the apply path.
+pub struct ApplyTimes {
+    /// By [`ApplyOp`]: refused, done.
+    times: [[Histogram; 2]; 5],
+}
+
+impl ApplyTimes {
+    /// A command took this many seconds to apply.
+    pub fn observe(&self, op: ApplyOp, success: bool, seconds: f64) {
+        self.times[op as usize][usize::from(success)].observe(seconds);
     }
 }
 
 impl ReplicaMetrics {
-    /// The histogram of one kind of command; keep it, the look-up is not for the apply path.
+    /// The histograms of applying; their series exist from then on.
     #[must_use]
-    pub fn apply_duration(&self, op: ApplyOp, success: bool) -> Histogram {
-        let success = if success { "true" } else { "false" };
-        self.apply_duration
-            .with_label_values(&["v3", op.as_str(), success])
+    pub fn apply_times(&self) -> ApplyTimes {
+        let of = |op: &str, success: &str| {
+            let labels = ["v3", op, success];
+            self.apply_duration.with_label_values(&labels)
+        };
+        ApplyTimes {
+            times: APPLY_OPS.map(|op| [of(op, "false"), of(op, "true")]),
+        }
     }
 }
 

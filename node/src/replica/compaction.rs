@@ -5,7 +5,8 @@
 use super::inbox::Inbox;
 use super::input::Input;
 use crate::env::Clock;
-use crate::kv::{Compactor, Pruned};
+use crate::kv::{Compactor, Progress, Pruned};
+use crate::metrics::Metrics;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,7 @@ impl CompactionThread {
         compactor: Compactor,
         clock: Arc<dyn Clock>,
         inbox: Inbox<Input>,
+        metrics: Arc<Metrics>,
     ) -> std::io::Result<Self> {
         let stop = Arc::new(Stop {
             stopped: Mutex::new(false),
@@ -45,7 +47,7 @@ impl CompactionThread {
         let told = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("compaction".to_owned())
-            .spawn(move || run(compactor, &*clock, &told, &inbox))?;
+            .spawn(move || run(compactor, &*clock, &told, &inbox, &metrics))?;
         Ok(Self {
             stop,
             thread: Some(thread),
@@ -64,7 +66,13 @@ impl Drop for CompactionThread {
     }
 }
 
-fn run(mut compactor: Compactor, clock: &dyn Clock, stop: &Stop, inbox: &Inbox<Input>) {
+fn run(
+    mut compactor: Compactor,
+    clock: &dyn Clock,
+    stop: &Stop,
+    inbox: &Inbox<Input>,
+    metrics: &Metrics,
+) {
     let mut stopped = stop.stopped.lock();
     while !*stopped {
         drop(stopped);
@@ -86,6 +94,12 @@ fn run(mut compactor: Compactor, clock: &dyn Clock, stop: &Stop, inbox: &Inbox<I
                 IDLE
             }
         };
+        let Progress { removed, finished } = compactor.take_progress();
+        metrics.storage.compacted_keys.inc_by(removed);
+        if finished {
+            let now_s = i64::try_from(clock.unix_ms() / 1_000).unwrap_or(i64::MAX);
+            metrics.storage.compaction_last.set(now_s);
+        }
         stopped = stop.stopped.lock();
         if !*stopped {
             stop.wake.wait_for(&mut stopped, rest);

@@ -80,6 +80,12 @@ pub(super) struct Counts {
     pub(super) proposed: usize,
     pub(super) reads: usize,
     pub(super) reads_dropped: u64,
+    /// Rounds of reads that took long.
+    pub(super) slow_reads: u64,
+    /// Learners that became voters by a call that this member carried out as leader.
+    pub(super) promoted: u64,
+    /// Calls to promote that it refused as leader, by why.
+    pub(super) promotes_refused: Vec<&'static str>,
     pub(super) proposals_failed: u64,
     pub(super) campaigns: u64,
     pub(super) sent: u64,
@@ -414,7 +420,7 @@ impl Core {
         if let Some(round) = self.reads.next_round() {
             match self.raft.read(round, &mut self.out) {
                 Ok(()) => {
-                    self.counts.reads += self.reads.begin(round);
+                    self.counts.reads += self.reads.begin(round, self.now_ms);
                 }
                 // They wait for a leader, or for room.
                 Err(ReadError::NoLeader | ReadError::TooManyReads) => {}

@@ -292,6 +292,8 @@ impl Owner {
         storage.wal_batch.observe(entries as f64);
         let segments = i64::try_from(self.wal.segment_count()).unwrap_or(i64::MAX);
         storage.wal_segments.set(segments);
+        let written = i64::try_from(self.wal.written_bytes()).unwrap_or(i64::MAX);
+        storage.wal_write_bytes.set(written);
         batch.clear();
         Ok(())
     }

@@ -14,8 +14,10 @@ use super::owner::{Doors, LifeError};
 use super::repair;
 use super::shell::{Ended, History, Shell};
 use super::snapshots;
+use super::timed::TimedDisk;
 use super::types::{AdminError, MembershipView, Phase, ReplicaStatus, RequestError, Role};
 use crate::config::{InitialState, NodeConfig, Start};
+use crate::env::Disk;
 use crate::kv;
 use crate::metrics::Metrics;
 use crate::storage::revision_log::{Installed, Options};
@@ -39,7 +41,7 @@ const UNCOMMITTED_BYTES_MAX: usize = 64 << 20;
 /// Reads waiting for their floor in the core; each stands for a whole round.
 const CORE_READS_MAX: usize = 1024;
 /// Ticks in a heartbeat interval: finer than etcd's, so that election timeouts differ by more.
-const TICKS_PER_HEARTBEAT: u64 = 2;
+pub(super) const TICKS_PER_HEARTBEAT: u64 = 2;
 /// Wait between two attempts to find a running cluster.
 const FIND_CLUSTER_WAIT: Duration = Duration::from_millis(500);
 /// How long a node without a cluster sleeps before it looks at its inbox again.
@@ -358,7 +360,7 @@ impl Life {
         let disk = DiskThread::start(wal, shared.inbox.clone(), clock, Arc::clone(&metrics))
             .map_err(LifeError::Thread)?;
         let history = History {
-            disk: Arc::clone(&self.doors.disk),
+            disk: self.history_disk(),
             options,
             local: self.local(&identity),
             log_found,
@@ -368,6 +370,13 @@ impl Life {
         self.shared.reader.store(None);
         self.transport = Some(shell.into_transport());
         Ok(ended)
+    }
+
+    /// The disk as the history sees it: its syncs are timed.
+    pub(super) fn history_disk(&self) -> Arc<dyn Disk> {
+        let (disk, clock) = (Arc::clone(&self.doors.disk), Arc::clone(&self.shared.clock));
+        let times = self.metrics.storage.history_sync_seconds.clone();
+        Arc::new(TimedDisk::new(disk, clock, times))
     }
 
     /// Opens the log, unless it is damaged and nobody could repair it: that is decided before

@@ -185,13 +185,17 @@ impl Core {
                     let index = self.raft.status().membership_index;
                     self.finish(requested.origin, Ok(index));
                 }
-                Err(Held::Refused(why)) => self.finish(requested.origin, Err(why)),
+                Err(Held::Refused(why)) => {
+                    self.count_refused(&requested.request, why);
+                    self.finish(requested.origin, Err(why));
+                }
                 Err(Held::Later) => {
                     let patience_ms = PENDING_ELECTIONS * self.config.election_ms;
                     if requested.since_ms + patience_ms > self.now_ms {
                         self.calls.queue.push_front(requested);
                         break;
                     }
+                    self.count_refused(&requested.request, CallRefusal::Pending);
                     self.finish(requested.origin, Err(CallRefusal::Pending));
                 }
             }
@@ -249,6 +253,8 @@ impl Core {
                 Err(Held::Refused(why)) => self.finish(active.origin, Err(why)),
             },
             Step::Finish | Step::Command(_) => {
+                let promotes = matches!(active.request, Call::Promote { .. });
+                self.counts.promoted += u64::from(promotes);
                 self.finish(active.origin, Ok(status.membership_index));
             }
         }
@@ -266,6 +272,13 @@ impl Core {
                 Err(error) => Err(refusal(error)),
             };
             self.finish(active.origin, outcome);
+        }
+    }
+
+    /// For the metrics: only promotions are counted.
+    fn count_refused(&mut self, request: &Call, why: CallRefusal) {
+        if matches!(request, Call::Promote { .. }) {
+            self.counts.promotes_refused.push(why.name());
         }
     }
 

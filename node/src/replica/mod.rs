@@ -7,6 +7,7 @@ mod backlog;
 mod changes;
 mod compaction;
 mod core;
+mod counting;
 mod disk;
 mod genesis;
 mod handle;
@@ -26,6 +27,7 @@ mod sink;
 mod snapshots;
 #[cfg(test)]
 pub(crate) mod solo;
+mod timed;
 mod types;
 
 #[cfg(test)]

@@ -218,13 +218,19 @@ struct WaitingRead {
     since_ms: u64,
 }
 
+/// Reads that wait for the same confirmation.
+struct Round {
+    begun_ms: u64,
+    reads: Vec<WaitingRead>,
+}
+
 /// Reads of this node.
 #[derive(Default)]
 pub(super) struct Reads {
     /// Not in any round yet.
     waiting: Vec<WaitingRead>,
     /// Rounds in flight.
-    rounds: BTreeMap<ReadId, Vec<WaitingRead>>,
+    rounds: BTreeMap<ReadId, Round>,
     /// Confirmed; wait until this index is applied.
     confirmed: BTreeMap<LogIndex, Vec<WaitingRead>>,
     next: u64,
@@ -267,16 +273,23 @@ impl Reads {
     }
 
     /// The round was registered; returns how many wait for it.
-    pub(super) fn begin(&mut self, round: ReadId) -> usize {
-        let waiting = std::mem::take(&mut self.waiting);
-        let len = waiting.len();
-        self.rounds.insert(round, waiting);
+    pub(super) fn begin(&mut self, round: ReadId, now_ms: u64) -> usize {
+        let reads = std::mem::take(&mut self.waiting);
+        let len = reads.len();
+        let begun_ms = now_ms;
+        self.rounds.insert(round, Round { begun_ms, reads });
         len
+    }
+
+    /// How long a round has been in flight; 0 for one that is not.
+    pub(super) fn round_age_ms(&self, round: ReadId, now_ms: u64) -> u64 {
+        let begun_ms = self.rounds.get(&round).map(|round| round.begun_ms);
+        begun_ms.map_or(0, |begun_ms| now_ms.saturating_sub(begun_ms))
     }
 
     /// The round is confirmed up to `floor`.
     pub(super) fn confirm(&mut self, round: ReadId, floor: LogIndex, applied: LogIndex) {
-        let Some(reads) = self.rounds.remove(&round) else {
+        let Some(Round { reads, .. }) = self.rounds.remove(&round) else {
             return;
         };
         if floor <= applied {
@@ -288,7 +301,7 @@ impl Reads {
 
     /// The round failed; whoever waits joins the next one.
     pub(super) fn retry(&mut self, round: ReadId) {
-        if let Some(mut reads) = self.rounds.remove(&round) {
+        if let Some(Round { mut reads, .. }) = self.rounds.remove(&round) {
             reads.append(&mut self.waiting);
             self.waiting = reads;
         }
@@ -320,8 +333,8 @@ impl Reads {
             .waiting
             .extract_if(.., |read| read.since_ms + limit <= now_ms);
         leaderless.extend(gone);
-        let groups = self.rounds.values_mut().chain(self.confirmed.values_mut());
-        for group in groups {
+        let rounds = self.rounds.values_mut().map(|round| &mut round.reads);
+        for group in rounds.chain(self.confirmed.values_mut()) {
             late.extend(group.extract_if(.., |read| read.since_ms + ms_max <= now_ms));
         }
         self.finish(late, &Err(timeout.clone()));
@@ -331,7 +344,8 @@ impl Reads {
     /// Ends everything.
     pub(super) fn fail_all(&mut self, error: &RequestError) {
         let mut all = std::mem::take(&mut self.waiting);
-        all.extend(std::mem::take(&mut self.rounds).into_values().flatten());
+        let rounds = std::mem::take(&mut self.rounds).into_values();
+        all.extend(rounds.flat_map(|round| round.reads));
         all.extend(std::mem::take(&mut self.confirmed).into_values().flatten());
         self.finish(all, &Err(error.clone()));
     }
@@ -463,11 +477,11 @@ mod tests {
         let mut reads = Reads::default();
         let mut answer = read(&mut reads);
         let first = reads.next_round().unwrap();
-        assert_eq!(reads.begin(first), 1);
+        assert_eq!(reads.begin(first, 0), 1);
         reads.retry(first);
         let second = reads.next_round().unwrap();
         assert_ne!(first, second);
-        reads.begin(second);
+        reads.begin(second, 0);
         reads.confirm(first, LogIndex(1), LogIndex(1));
         assert!(answer.try_recv().is_err(), "the old round confirms nothing");
         reads.confirm(second, LogIndex(1), LogIndex(1));
@@ -479,7 +493,7 @@ mod tests {
         let mut reads = Reads::default();
         let mut answer = read(&mut reads);
         let round = reads.next_round().unwrap();
-        reads.begin(round);
+        reads.begin(round, 0);
         reads.confirm(round, LogIndex(9), LogIndex(8));
         assert!(answer.try_recv().is_err());
         reads.applied(LogIndex(8));
@@ -494,16 +508,28 @@ mod tests {
         let mut reads = Reads::default();
         let _answers: Vec<_> = (0..3).map(|_| read(&mut reads)).collect();
         let round = reads.next_round().unwrap();
-        assert_eq!(reads.begin(round), 3);
+        assert_eq!(reads.begin(round, 0), 3);
         assert!(reads.next_round().is_none(), "nobody waits");
         let more = (1..READ_ROUNDS_MAX).map(|_| {
             let answer = read(&mut reads);
             let round = reads.next_round().unwrap();
-            reads.begin(round);
+            reads.begin(round, 0);
             answer
         });
         let _more: Vec<_> = more.collect();
         let _last = read(&mut reads);
         assert!(reads.next_round().is_none(), "no room for another round");
+    }
+
+    #[test]
+    fn the_age_of_a_round_counts_from_its_beginning() {
+        let mut reads = Reads::new(0);
+        let (reply, _answer) = oneshot::channel();
+        reads.add(reply, 10);
+        let round = reads.next_round().unwrap();
+        reads.begin(round, 100);
+        assert_eq!(reads.round_age_ms(round, 650), 550);
+        reads.confirm(round, LogIndex(1), LogIndex(1));
+        assert_eq!(reads.round_age_ms(round, 650), 0, "it is over");
     }
 }

@@ -6,10 +6,12 @@
 
 use super::backlog::payload_bytes;
 use super::core::{Core, Effects};
-use crate::kv::{Applied, Fatal, RequestId, Response};
+use crate::kv::{Applied, Fatal, OpKind, RequestId, Response};
 use crate::transport::PeerMessage;
 use quorate_raft::{Entry, Notice, Output, Payload, ReadFloor, ReadOutcome, RoleKind};
 
+/// A quorum round of reads that takes longer is counted as slow, as in etcd.
+const SLOW_READ_MS: u64 = 500;
 /// Entries applied before the loop looks at its inbox again.
 const APPLY_BATCH_MAX: usize = 1024;
 /// Entries beyond the bound that are dropped together: trimming has a price per call.
@@ -54,7 +56,11 @@ impl Core {
         let applied = self.applied().index;
         for ReadFloor { read, outcome } in reads {
             match outcome {
-                ReadOutcome::Floor(floor) => self.reads.confirm(read, floor, applied),
+                ReadOutcome::Floor(floor) => {
+                    let age_ms = self.reads.round_age_ms(read, self.now_ms);
+                    self.counts.slow_reads += u64::from(age_ms >= SLOW_READ_MS);
+                    self.reads.confirm(read, floor, applied);
+                }
                 ReadOutcome::Dropped => {
                     self.counts.reads_dropped += 1;
                     self.reads.retry(read);
@@ -77,11 +83,12 @@ impl Core {
     /// could be applied now.
     ///
     /// Applying pauses while too much of it is in memory only (F12). The disk decides when it goes
-    /// on; Raft, ticks and reads of what is applied do not wait.
+    /// on; Raft, ticks and reads of what is applied do not wait. `watch` hears of each command as
+    /// soon as it is applied, and whether it was carried out or refused.
     ///
     /// # Errors
     /// [`Fatal`]: this member must stop.
-    pub(super) fn apply(&mut self) -> Result<bool, Fatal> {
+    pub(super) fn apply(&mut self, watch: &mut dyn FnMut(OpKind, bool)) -> Result<bool, Fatal> {
         if self.to_apply.is_empty() || self.pauses() {
             return Ok(false);
         }
@@ -98,6 +105,9 @@ impl Core {
             } else {
                 self.apply_one(&entry)?
             };
+            if let Some((_, applied)) = &answer {
+                watch(kind_of(&entry.payload), applied.result.is_ok());
+            }
             if let Some((request, applied)) = answer {
                 if let Ok(Response::Members(members)) = &applied.result {
                     self.members = members.as_slice().into();
@@ -259,5 +269,13 @@ impl Core {
             Notice::MessageIgnored { from, what } => tracing::debug!(%from, what, "ignored"),
             Notice::SnapshotInstalled { last } => tracing::info!(%last, "snapshot installed"),
         }
+    }
+}
+
+fn kind_of(payload: &Payload) -> OpKind {
+    match payload {
+        Payload::Empty => OpKind::Internal,
+        Payload::Command(command) => OpKind::of(command),
+        Payload::Membership { .. } => OpKind::Member,
     }
 }

@@ -82,7 +82,7 @@ impl Life {
         options: Options,
         recovered: &Recovered,
     ) -> Result<(kv::Store, Opened, bool), LifeError> {
-        let disk = &self.doors.disk;
+        let disk = &self.history_disk();
         let base = recovered.base.as_ref();
         let base = base.map_or(LogIndex(0), |base| base.last.index);
         let open = || kv::Store::open(Arc::clone(disk), HISTORY_DIR, options);

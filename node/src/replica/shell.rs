@@ -14,7 +14,7 @@ use super::lifecycle;
 use super::owner::LifeError;
 use super::types::{ReplicaStatus, RequestError};
 use crate::env::Disk;
-use crate::metrics::Metrics;
+use crate::metrics::{ApplyTimes, Metrics};
 use crate::storage::revision_log::Options;
 use crate::transport::{HelloRefusal, Local, PeerMessage, Sent, Transport};
 use quorate_raft::{LogIndex, MemberId};
@@ -28,10 +28,11 @@ use tokio::sync::oneshot;
 const APPLY_ROUNDS_MAX: usize = 4;
 /// Ticks made up for after a pause; more would only start needless elections.
 const TICKS_LATE_MAX: u64 = 3;
+/// A leader that wakes so much later than it meant to has sent a heartbeat too late, as etcd counts
+/// them.
+const HEARTBEAT_LATE_TICKS: u64 = lifecycle::TICKS_PER_HEARTBEAT;
 /// A sync that hangs for so long, or five election timeouts, ends the process.
 const STALL_MS_MAX: u64 = 5000;
-/// A round of applying that takes longer counts as slow, as in etcd.
-const SLOW_APPLY_NS: u64 = 100_000_000;
 /// Longest graceful stop, as etcd's.
 const STOP_MS_MAX: u64 = 6500;
 /// How long a removed member goes on, so that others learn of it from the log.
@@ -76,8 +77,9 @@ pub(super) struct Shell {
     pub(super) history: History,
     /// Absent only while a snapshot is being installed.
     pub(super) compaction: Option<CompactionThread>,
-    /// Peers that a snapshot is being sent to.
-    pub(super) sending: BTreeSet<u64>,
+    /// Peers that a snapshot is being sent to, and since when.
+    pub(super) sending: BTreeMap<u64, u64>,
+    pub(super) apply_times: ApplyTimes,
     /// Addresses that peers told us, for those whose addition is not applied here yet.
     hints: BTreeMap<u64, Vec<String>>,
     gone: BTreeSet<u64>,
@@ -102,15 +104,17 @@ impl Shell {
     ) -> Self {
         let tick_ns = core.config.tick_ms * 1_000_000;
         let now_ns = shared.clock.monotonic_ns();
+        let apply_times = metrics.replica.apply_times();
         Self {
             core,
+            apply_times,
             disk,
             transport,
             shared,
             metrics,
             history,
             compaction: None,
-            sending: BTreeSet::new(),
+            sending: BTreeMap::new(),
             next_ping_ms: 0,
             hints: BTreeMap::new(),
             gone: BTreeSet::new(),
@@ -159,7 +163,8 @@ impl Shell {
         let (clock, inbox) = (Arc::clone(&self.shared.clock), self.shared.inbox.clone());
         let failed = |error| Ended::Failed(format!("cannot start the compaction thread: {error}"));
         let compaction =
-            CompactionThread::start(store.compactor(), clock, inbox).map_err(failed)?;
+            CompactionThread::start(store.compactor(), clock, inbox, Arc::clone(&self.metrics))
+                .map_err(failed)?;
         self.compaction = Some(compaction);
         Ok(())
     }
@@ -212,52 +217,6 @@ impl Shell {
         Ok(more)
     }
 
-    fn apply(&mut self) -> Result<bool, Ended> {
-        if self.core.to_apply.is_empty() {
-            return Ok(false);
-        }
-        let began_ns = self.shared.clock.monotonic_ns();
-        let failed = |fatal| Ended::Failed(format!("{fatal}"));
-        let more = self.core.apply().map_err(failed)?;
-        if self.shared.clock.monotonic_ns() - began_ns > SLOW_APPLY_NS {
-            self.metrics.replica.slow_apply.inc();
-        }
-        Ok(more)
-    }
-
-    /// What one turn has done, for the metrics.
-    fn count(&mut self, began_ns: u64) {
-        let replica = &self.metrics.replica;
-        let turn_ns = self.shared.clock.monotonic_ns().saturating_sub(began_ns);
-        replica
-            .turn_seconds
-            .observe(Duration::from_nanos(turn_ns).as_secs_f64());
-        replica
-            .proposals_pending
-            .set(as_gauge(self.core.proposals.len() as u64));
-        let counts = std::mem::take(&mut self.core.counts);
-        if counts.applied > 0 {
-            replica.apply_batch.observe(counts.applied as f64);
-        }
-        if counts.proposed > 0 {
-            replica.propose_batch.observe(counts.proposed as f64);
-        }
-        if counts.reads > 0 {
-            replica.read_batch.observe(counts.reads as f64);
-        }
-        replica.proposals_failed.inc_by(counts.proposals_failed);
-        replica.read_indexes_failed.inc_by(counts.reads_dropped);
-        replica.campaigns.inc_by(counts.campaigns);
-        replica.messages_sent.inc_by(counts.sent);
-        replica.messages_received.inc_by(counts.received);
-        replica.messages_dropped.inc_by(counts.dropped);
-        let unsynced = self.core.store().log().tail_bytes();
-        self.metrics
-            .storage
-            .history_unsynced_bytes
-            .set(as_gauge(unsynced));
-    }
-
     fn input(&mut self, input: Input) -> Result<(), Ended> {
         match input {
             Input::Persisted(up_to) => {
@@ -288,9 +247,13 @@ impl Shell {
             | Input::Inadmissible { .. }
             | Input::PeerRefused { .. } => self.core.input(input),
             Input::SnapshotSent { to, outcome } => {
-                self.sending.remove(&to);
                 let counters = self.metrics.network.peer(self.core.id(), to);
                 counters.snapshot_sends_inflight.set(0);
+                if let Some(since_ns) = self.sending.remove(&to) {
+                    let took_ns = self.shared.clock.monotonic_ns().saturating_sub(since_ns);
+                    let took = Duration::from_nanos(took_ns);
+                    counters.snapshot_send_seconds.observe(took.as_secs_f64());
+                }
                 match outcome {
                     Ok(_) => counters.snapshot_sends.inc(),
                     Err(()) => counters.snapshot_send_failures.inc(),
@@ -306,6 +269,10 @@ impl Shell {
             return Ok(());
         }
         let late = (now_ns - self.next_tick_ns) / self.tick_ns;
+        // Heartbeats leave with ticks.
+        if late >= HEARTBEAT_LATE_TICKS && self.core.leads() {
+            self.metrics.replica.heartbeat_send_failures.inc();
+        }
         for _ in 0..=late.min(TICKS_LATE_MAX) {
             self.core.tick();
         }
@@ -578,8 +545,4 @@ impl Shell {
             .or_else(|| self.hints.get(&id.0).cloned())
             .unwrap_or_default()
     }
-}
-
-fn as_gauge(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }

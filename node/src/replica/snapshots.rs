@@ -299,7 +299,7 @@ impl Shell {
     /// Begins to send a snapshot on a thread of its own.
     pub(super) fn send_snapshot(&mut self, wanted: SnapshotWanted) {
         let to = wanted.to.0;
-        if self.sending.contains(&to) {
+        if self.sending.contains_key(&to) {
             return;
         }
         let snapshotter = self.core.store().log().snapshotter();
@@ -336,7 +336,7 @@ impl Shell {
             });
         match spawned {
             Some(Ok(_)) => {
-                self.sending.insert(to);
+                self.sending.insert(to, self.shared.clock.monotonic_ns());
                 let counters = self.metrics.network.peer(self.core.id(), to);
                 counters.snapshot_sends_inflight.set(1);
             }
@@ -351,6 +351,14 @@ impl Shell {
 
     /// Installs a snapshot, if it is news: state, then log, then core.
     pub(super) fn install(&mut self, snapshot: ReceivedSnapshot) -> Result<(), Ended> {
+        let in_progress = self.metrics.replica.snapshot_apply_in_progress.clone();
+        in_progress.set(1);
+        let ended = self.install_in_order(snapshot);
+        in_progress.set(0);
+        ended
+    }
+
+    fn install_in_order(&mut self, snapshot: ReceivedSnapshot) -> Result<(), Ended> {
         let ReceivedSnapshot {
             from,
             term,

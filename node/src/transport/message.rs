@@ -107,6 +107,28 @@ pub enum CallRefusal {
     Invalid,
 }
 
+impl CallRefusal {
+    /// One word, as a label of metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotLeader => "NotLeader",
+            Self::ConfigChanged(_) => "ConfigChanged",
+            Self::Pending => "Pending",
+            Self::MemberNotFound => "MemberNotFound",
+            Self::MemberIdExists => "MemberIdExists",
+            Self::MemberIdRemoved => "MemberIdRemoved",
+            Self::PeerUrlExists => "PeerUrlExists",
+            Self::NotLearner => "NotLearner",
+            Self::LearnerNotReady => "LearnerNotReady",
+            Self::TooManyLearners => "TooManyLearners",
+            Self::NotEnoughStarted => "NotEnoughStarted",
+            Self::Unhealthy => "Unhealthy",
+            Self::Invalid => "Invalid",
+        }
+    }
+}
+
 /// One message of the stream between two members.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerMessage {

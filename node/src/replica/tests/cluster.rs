@@ -213,6 +213,14 @@ impl TestCluster {
         &self.slots[slot].metrics
     }
 
+    /// The sum of a member's series whose line begins with `name`; labels may be part of it.
+    pub(super) fn series(&self, slot: usize, name: &str) -> f64 {
+        let text = self.slots[slot].metrics.render();
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        let values = lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok());
+        values.sum()
+    }
+
     /// What holds the syncs of a member.
     pub(super) fn gate(&self, slot: usize) -> &Gate {
         &self.slots[slot].gate

@@ -152,7 +152,7 @@ fn an_entry_that_cannot_be_read_stops_the_member_alike_every_time_and_changes_no
             lone.core
                 .to_apply
                 .extend(vec![entry(2, 3, &bad), entry(2, 4, &good)]);
-            let fatal = lone.core.apply().unwrap_err().to_string();
+            let fatal = lone.core.apply(&mut |_, _| {}).unwrap_err().to_string();
             assert!(fatal.contains("entry 3 cannot be read"), "{fatal}");
             assert!(fatal.contains("install the version"), "{fatal}");
             let after = (lone.core.applied(), lone.core.store().digest());

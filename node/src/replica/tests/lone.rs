@@ -102,7 +102,7 @@ impl Lone {
             if let Some(last) = effects.persist.last() {
                 self.core.input(Input::Persisted(PersistId(last.id.0)));
             }
-            let more = self.core.apply().unwrap();
+            let more = self.core.apply(&mut |_, _| {}).unwrap();
             if !some && !more {
                 return;
             }

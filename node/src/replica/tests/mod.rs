@@ -29,6 +29,45 @@ fn a_single_member_serves_what_it_was_given_also_after_a_crash() {
 }
 
 #[test]
+fn what_is_written_applied_and_forgotten_is_counted() {
+    let cluster = TestCluster::bootstrapped();
+    for _ in 0..20 {
+        cluster.put(0, "a", "1");
+    }
+    let compact = Op::Compact(kv::Compact {
+        revision: kv::Revision(15),
+        physical: false,
+    });
+    for done in [true, false] {
+        let answer = cluster.block_on(cluster.handle(0).propose(compact.clone()));
+        assert_eq!(answer.unwrap().result.is_ok(), done);
+    }
+    let applied = |op: &str, success: bool| {
+        let labels = format!("{{op=\"{op}\",success=\"{success}\",version=\"v3\"}}");
+        format!("etcd_server_apply_duration_seconds_count{labels}")
+    };
+    for (name, least) in [
+        (applied("Put", true), 20.0),
+        (applied("Compaction", true), 1.0),
+        (applied("Compaction", false), 1.0),
+        ("etcd_disk_wal_write_bytes_total".to_owned(), 20.0 * 17.0),
+        (
+            "etcd_disk_backend_commit_duration_seconds_count".to_owned(),
+            1.0,
+        ),
+        (
+            "etcd_debugging_mvcc_db_compaction_keys_total".to_owned(),
+            13.0,
+        ),
+        ("etcd_debugging_mvcc_db_compaction_last".to_owned(), 1.7e9),
+    ] {
+        cluster.wait_for(&format!("{name} of {least}"), || {
+            cluster.series(0, &name) >= least
+        });
+    }
+}
+
+#[test]
 fn an_unjoined_node_serves_nothing_and_bootstraps_once() {
     let mut cluster = TestCluster::managed(1);
     let handle = cluster.handle(0);
@@ -128,6 +167,14 @@ fn a_learner_joins_is_promoted_and_a_removed_member_stays_out() {
     cluster.grow(2);
     cluster.put(2, "late", "y");
     let leader = cluster.await_leader();
+    let promoted = cluster.series(leader, "etcd_server_learner_promote_successes");
+    assert!(promoted >= 2.0, "{promoted} promotions counted");
+    let nobody = cluster.block_on(cluster.handle(leader).member_promote(77, None));
+    assert!(nobody.is_err(), "{nobody:?}");
+    let refused = "etcd_server_learner_promote_failures{Reason=\"MemberNotFound\"}";
+    cluster.wait_for("the refusal to be counted", || {
+        cluster.series(leader, refused) >= 1.0
+    });
     let (victim, id) = (2, cluster.id(2));
     let view = cluster.membership(leader);
     let after = cluster
@@ -376,6 +423,16 @@ fn d10_a_follower_behind_the_trimmed_log_catches_up_by_a_snapshot() {
     cluster.start(lagging);
     assert_eq!(cluster.get(lagging, "many-1199").as_deref(), Some("x"));
     assert_eq!(cluster.get(lagging, "before").as_deref(), Some("x"));
+    // The sender hears of it a moment after the receiver serves.
+    cluster.wait_long_for("the metrics of both ends", || {
+        // Leadership may have moved meanwhile.
+        let sent = "etcd_network_snapshot_send_total_duration_seconds_count";
+        let sent: f64 = (0..3).map(|slot| cluster.series(slot, sent)).sum();
+        let got = "etcd_network_snapshot_receive_total_duration_seconds_count";
+        sent >= 1.0 && cluster.series(lagging, got) >= 1.0
+    });
+    let installing = "etcd_server_snapshot_apply_in_progress_total";
+    assert!(cluster.series(lagging, installing).abs() < 1.0);
     cluster.put(lagging, "after", "y");
     cluster.kill(lagging);
     cluster.start(lagging);

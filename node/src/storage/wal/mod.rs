@@ -115,6 +115,8 @@ pub struct Wal {
     /// Where the next record goes; what lies before it in `buf` is not yet written.
     end: Position,
     buf: Vec<u8>,
+    /// Bytes of records handed to the disk since the log was opened.
+    written_bytes: u64,
     /// End of the last record that matters; marks do not.
     data_end: Position,
     /// The watermark that the last mark carries.
@@ -337,6 +339,12 @@ impl Wal {
     #[must_use]
     pub fn segment_count(&self) -> usize {
         self.segments.len()
+    }
+
+    /// Bytes of records handed to the disk since the log was opened; for metrics.
+    #[must_use]
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes
     }
 
     /// Runs one operation; a fatal error ends the log for good.

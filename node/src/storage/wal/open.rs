@@ -375,6 +375,7 @@ fn continue_log(
         segments.push_back(SegmentState::new(&header));
     }
     Ok(Wal {
+        written_bytes: 0,
         files,
         slots,
         copy,

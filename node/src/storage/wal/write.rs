@@ -168,6 +168,7 @@ impl Wal {
         self.file
             .write_all_at(&self.buf, offset)
             .context("write", || self.path.clone())?;
+        self.written_bytes += self.buf.len() as u64;
         self.buf.clear();
         Ok(())
     }
