@@ -4,6 +4,7 @@
 //! Asked to stop, it begins no pass, lets those that run end, and gives the Lease back; killed, it
 //! leaves nothing that the next operator could not go on from. Must not know: the planner's rules.
 
+mod calls;
 mod http;
 mod lease;
 mod metrics;
@@ -74,6 +75,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), String> {
     let metrics = Metrics::new().map_err(|error| format!("the metrics: {error}"))?;
+    let client = calls::counted(client, metrics.api_requests.clone());
     let board: Board = Arc::new(Mutex::new(Shared {
         metrics,
         beat: Instant::now(),

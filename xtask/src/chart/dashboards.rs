@@ -1,22 +1,27 @@
 //! The dashboards of `deploy/dashboards`: every panel is complete, every query names metrics that
 //! exist, and against a real Prometheus every query returns data.
 
+use super::alerts;
+use super::prometheus::Question;
+use super::promql::{self, Selector};
 use super::tools::Tools;
-use super::{alerts, promql};
 use crate::shell;
 use crate::tidy::Finding;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::PathBuf;
-
-mod scrape;
 
 /// The list of metrics that dashboards and alerts use. Tests of the node and of the operator
 /// compare it with what a running process reports.
 pub const METRICS: &str = "deploy/metrics.txt";
 const FOLDER: &str = "deploy/dashboards";
+
+/// Labels that a scrape adds.
+const TARGET_LABELS: [&str; 5] = ["job", "namespace", "cluster", "pod", "instance"];
+/// Series that a cluster without certificates has none of.
+const ONLY_WITH_TLS: &str = "quorate_operator_cluster_certificate_expiry_seconds";
 
 /// One query of one panel.
 struct Query {
@@ -58,12 +63,19 @@ fn queries() -> Result<Vec<Query>> {
     Ok(found)
 }
 
-/// Which metrics are used, and where first.
-fn used() -> Result<BTreeMap<String, String>> {
+/// The queries of etcd's own dashboard and alerts: what is shown, and the query.
+fn mixin() -> Vec<(&'static str, &'static str)> {
+    let lines = include_str!("mixin.txt").lines();
+    let lines = lines.filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.split_once(" | ")).collect()
+}
+
+/// Which series are used, and where first.
+fn used() -> Result<BTreeMap<Selector, String>> {
     let mut used = BTreeMap::new();
     let mut add = |expression: &str, place: String| {
-        for name in promql::metrics(expression) {
-            used.entry(name).or_insert_with(|| place.clone());
+        for selector in promql::selectors(expression) {
+            used.entry(selector).or_insert_with(|| place.clone());
         }
     };
     for query in queries()? {
@@ -74,6 +86,9 @@ fn used() -> Result<BTreeMap<String, String>> {
     }
     for alert in alerts::all()? {
         add(&alert.expression, format!("alert {}", alert.name));
+    }
+    for (name, expression) in mixin() {
+        add(expression, format!("etcd's mixin, {name}"));
     }
     for (path, dashboard) in dashboards()? {
         for variable in dashboard["templating"]["list"]
@@ -93,8 +108,58 @@ fn used() -> Result<BTreeMap<String, String>> {
     Ok(used)
 }
 
+/// What a live Prometheus is asked: every query of every dashboard, every query of etcd's mixin,
+/// and for every alert whether the series are there, with the labels, that it looks at. `of` says
+/// which series are scraped.
+pub fn questions(of: impl Fn(&str) -> bool, tls: bool) -> Result<Vec<Question>> {
+    let mut questions = Vec::new();
+    let mut add = |place: String, expression: &str| {
+        let expression = expression
+            .replace("$__rate_interval", "10s")
+            .replace("$namespace", "local")
+            .replace("$cluster", "demo")
+            .replace("$pod", ".*");
+        questions.push(Question { place, expression });
+    };
+    let asked = |expression: &str| {
+        let names = promql::metrics(expression);
+        names
+            .iter()
+            .all(|name| of(name) && (tls || name != ONLY_WITH_TLS))
+    };
+    for query in queries()? {
+        if asked(&query.expression) {
+            let place = format!("{}, panel `{}`", query.dashboard, query.panel);
+            add(place, &query.expression);
+        }
+    }
+    for (name, expression) in mixin().into_iter().filter(|(_, query)| asked(query)) {
+        add(format!("etcd's mixin, {name}"), expression);
+    }
+    for alert in alerts::all()? {
+        for selector in promql::selectors(&alert.expression) {
+            if !asked(&selector.name) {
+                continue;
+            }
+            let each =
+                selector
+                    .matchers
+                    .iter()
+                    .map(|(label, operator, value)| match label == "job" {
+                        true => format!("{label}{operator}{value}"),
+                        false => format!("{label}!=\"\""),
+                    });
+            let labels = each.collect::<Vec<_>>().join(",");
+            // An operation in flight is over before one looks.
+            let expression = format!("last_over_time({}{{{labels}}}[5m])", selector.name);
+            add(format!("alert {}", alert.name), &expression);
+        }
+    }
+    Ok(questions)
+}
+
 /// Who reports a metric. `up` and `ALERTS` are Prometheus' own.
-fn reporter(name: &str) -> &'static str {
+pub fn reporter(name: &str) -> &'static str {
     match name {
         "up" | "ALERTS" => "prometheus",
         _ if name.starts_with("quorate_operator_") => "operator",
@@ -108,50 +173,85 @@ pub fn metrics_list() -> Result<String> {
         "# The series that dashboards and alerts read, and who reports them. Generated by \
          `cargo xtask fix`;\n# tests compare it with what a running member and the operator report.\n",
     );
-    for name in used()?.keys() {
-        let _ = writeln!(list, "{} {name}", reporter(name));
+    let names: BTreeSet<String> = used()?.into_keys().map(|selector| selector.name).collect();
+    for name in names {
+        let _ = writeln!(list, "{} {name}", reporter(&name));
     }
     Ok(list)
 }
 
-/// A tidy rule: the source of the node or of the operator declares every metric that is used. What
-/// a running process reports is compared by the tests of those crates.
-pub fn metrics_are_listed_and_exist() -> Result<Vec<Finding>> {
-    let mut sources = BTreeMap::new();
-    for (who, folders) in [
-        ("member", ["node/src"].as_slice()),
-        ("operator", ["operator/src", "cli/src"].as_slice()),
+/// A family as a process declares it.
+struct Family {
+    labels: Vec<String>,
+    histogram: bool,
+}
+
+/// The families that node and operator declare; tests of those crates compare the lists with what
+/// is served.
+fn declared() -> Result<BTreeMap<String, Family>> {
+    let mut families = BTreeMap::new();
+    for path in [
+        "node/src/metrics/families.txt",
+        "operator/src/process/families.txt",
     ] {
-        let mut text = String::new();
-        for folder in folders {
-            for path in shell::files(folder, ".rs")? {
-                text.push_str(&shell::read(&path)?);
-            }
+        for line in shell::read(&shell::root().join(path))?.lines() {
+            let mut words = line.split(' ');
+            let mut word = || words.next().unwrap_or_default();
+            let (name, kind, labels) = (word(), word(), word());
+            let labels = labels.split(',').filter(|label| *label != "-");
+            families.insert(
+                name.to_owned(),
+                Family {
+                    labels: labels.map(str::to_owned).collect(),
+                    histogram: kind.starts_with("histogram"),
+                },
+            );
         }
-        sources.insert(who, text);
     }
+    // What every process tells, and what Prometheus makes itself.
+    for (name, labels) in [
+        ("process_cpu_seconds_total", [].as_slice()),
+        ("process_max_fds", &[]),
+        ("process_open_fds", &[]),
+        ("process_resident_memory_bytes", &[]),
+        ("process_start_time_seconds", &[]),
+        ("quorate_build_info", &["version"]),
+        ("up", &[]),
+        ("ALERTS", &["alertname", "alertstate", "severity"]),
+    ] {
+        let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+        let histogram = false;
+        families.insert(name.to_owned(), Family { labels, histogram });
+    }
+    Ok(families)
+}
+
+/// A tidy rule: node or operator declares every family that is used, and every label that is asked
+/// of it. What a running process reports is compared by the tests of those crates, and by
+/// `--scrape` and `--live`.
+pub fn metrics_are_listed_and_exist() -> Result<Vec<Finding>> {
+    let families = declared()?;
     let mut found = Vec::new();
-    for (name, place) in used()? {
-        let Some(text) = sources.get(reporter(&name)) else {
+    for (selector, place) in used()? {
+        let name = &selector.name;
+        let parts = ["_bucket", "_sum", "_count"];
+        let whole = parts.iter().find_map(|part| name.strip_suffix(part));
+        let histogram = whole.and_then(|whole| families.get(whole));
+        let family = match histogram.filter(|family| family.histogram) {
+            Some(family) => Some(family),
+            None => families.get(name).filter(|family| !family.histogram),
+        };
+        let Some(family) = family else {
+            found.push(format!("{place}: no {} reports {name}", reporter(name)));
             continue;
         };
-        // Without a process that reports, there is nothing to compare with yet.
-        if !text.contains("quorate_operator_") && reporter(&name) == "operator" {
-            continue;
-        }
-        let declared = |name: &str| {
-            // The operator puts the prefixes in front of the names of its tables.
-            let short = name.strip_prefix("quorate_operator_").unwrap_or(name);
-            let shorter = short.strip_prefix("cluster_").unwrap_or(short);
-            [name, short, shorter]
-                .iter()
-                .any(|name| text.contains(&format!("\"{name}\"")))
-        };
-        let histogram = ["_bucket", "_sum", "_count"]
-            .iter()
-            .find_map(|suffix| name.strip_suffix(suffix));
-        if !declared(&name) && !histogram.is_some_and(declared) {
-            found.push(format!("{place}: no {} reports {name}", reporter(&name)));
+        for (label, _, _) in &selector.matchers {
+            let known = family.labels.contains(label)
+                || TARGET_LABELS.contains(&label.as_str())
+                || (family.histogram && label == "le");
+            if !known {
+                found.push(format!("{place}: {name} has no label {label}"));
+            }
         }
     }
     Ok(found)
@@ -257,9 +357,4 @@ pub fn parse(tools: &Tools) -> Result<()> {
     checked?;
     println!("chart: {count} queries of panels are valid PromQL");
     Ok(())
-}
-
-/// Evaluates every query of every dashboard against a real Prometheus that scrapes a real cluster.
-pub fn scrape(tools: &Tools) -> Result<()> {
-    scrape::run(tools, &queries()?)
 }

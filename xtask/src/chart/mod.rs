@@ -10,12 +10,14 @@ mod cases;
 mod dashboards;
 mod docs;
 mod generate;
+mod prometheus;
 mod promql;
 mod render;
+mod scrape;
 mod tools;
 mod values;
 
-use crate::shell;
+use crate::{image, shell};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::Value;
@@ -34,9 +36,19 @@ pub struct Options {
     /// Write what is generated and rendered instead of comparing it.
     #[arg(long)]
     fix: bool,
-    /// Also scrape a cluster of three members with a real Prometheus and evaluate every panel.
+    /// Also scrape three members on loopback with a real Prometheus, and ask every query about
+    /// members.
     #[arg(long)]
     scrape: bool,
+    /// Also scrape an operator and its cluster on the Kubernetes bench, and ask every query.
+    #[arg(long)]
+    live: bool,
+    /// With `--live`: use this run, instead of starting one.
+    #[arg(long, requires = "live")]
+    on: Option<String>,
+    /// With `--live`: how the image's program is compiled.
+    #[arg(long, value_enum, default_value_t = image::Profile::Release)]
+    profile: image::Profile,
 }
 
 /// The chart's folder.
@@ -63,7 +75,10 @@ pub fn run(options: &Options) -> Result<()> {
     alerts::test(&tools)?;
     dashboards::parse(&tools)?;
     if options.scrape {
-        dashboards::scrape(&tools)?;
+        scrape::local(&tools)?;
+    }
+    if options.live {
+        scrape::live(&tools, options.on.as_deref(), options.profile)?;
     }
     println!("chart: done");
     Ok(())

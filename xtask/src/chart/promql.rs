@@ -32,9 +32,24 @@ const AGGREGATIONS: [&str; 12] = [
     "count_values",
 ];
 
+/// One selection of series: a name, and what is asked of labels.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Selector {
+    /// The name of the series.
+    pub name: String,
+    /// Label, operator (`=`, `!=`, `=~`, `!~`) and value with its quotes.
+    pub matchers: Vec<(String, String, String)>,
+}
+
 /// The names of the series that `expression` selects.
 pub fn metrics(expression: &str) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
+    let selectors = selectors(expression).into_iter();
+    selectors.map(|selector| selector.name).collect()
+}
+
+/// The selections of series in `expression`.
+pub fn selectors(expression: &str) -> BTreeSet<Selector> {
+    let mut found = BTreeSet::new();
     let mut rest = expression;
     while let Some(first) = rest.chars().next() {
         rest = match first {
@@ -53,7 +68,16 @@ pub fn metrics(expression: &str) -> BTreeSet<String> {
                 } else {
                     let call = follows.starts_with('(');
                     if !call && !WORDS.contains(&word) && !AGGREGATIONS.contains(&word) {
-                        names.insert(word.to_owned());
+                        let group = match follows.starts_with('{') {
+                            true => {
+                                &follows[1..follows.len() - after_group(follows, '{', '}').len()]
+                            }
+                            false => "",
+                        };
+                        found.insert(Selector {
+                            name: word.to_owned(),
+                            matchers: matchers(group.trim_end_matches('}')),
+                        });
                     }
                     after
                 }
@@ -63,7 +87,28 @@ pub fn metrics(expression: &str) -> BTreeSet<String> {
             _ => &rest[first.len_utf8()..],
         };
     }
-    names
+    found
+}
+
+/// Takes `label="value", other=~"value"` apart.
+fn matchers(group: &str) -> Vec<(String, String, String)> {
+    let mut found = Vec::new();
+    let mut rest = group.trim_start_matches([' ', ',', '\n']);
+    while !rest.is_empty() {
+        let (label, after) = word(rest);
+        let after = after.trim_start();
+        let end = after.find(['"', '\'']).unwrap_or(after.len());
+        let (operator, quoted) = after.split_at(end);
+        let Some(quote) = quoted.chars().next() else {
+            break;
+        };
+        let next = after_string(quoted, quote);
+        let value = &quoted[..quoted.len() - next.len()];
+        let texts = [label, operator.trim(), value].map(str::to_owned);
+        found.push(texts.into());
+        rest = next.trim_start_matches([' ', ',', '\n']);
+    }
+    found
 }
 
 fn word(text: &str) -> (&str, &str) {
@@ -109,7 +154,21 @@ fn after_group(text: &str, open: char, close: char) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::metrics;
+    use super::{metrics, selectors};
+
+    #[test]
+    fn what_is_asked_of_labels_is_taken_apart() {
+        let found = selectors("rate(a_total{x=\"b\", y!~\"},{\"}[5m]) / a_total{} + c");
+        let shown: Vec<String> = found
+            .iter()
+            .map(|one| {
+                let each = one.matchers.iter();
+                let each = each.map(|(label, operator, value)| format!("{label}{operator}{value}"));
+                format!("{}: {}", one.name, each.collect::<Vec<_>>().join(" "))
+            })
+            .collect();
+        assert_eq!(shown, ["a_total: ", "a_total: x=\"b\" y!~\"},{\"", "c: "]);
+    }
 
     #[test]
     fn names_are_told_from_functions_labels_and_words() {

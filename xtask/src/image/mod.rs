@@ -175,7 +175,18 @@ fn compile_static() -> Result<PathBuf> {
         &target,
     ];
     shell::run_with("cargo", &args, &[("RUSTFLAGS", STATIC_FLAGS)])?;
-    Ok(shell::target().join(target).join("release").join("quorate"))
+    program(Profile::Release)
+}
+
+/// Where the program of the image lies once the image is built.
+///
+/// # Errors
+/// When the compiler does not say what this machine is.
+pub fn program(profile: Profile) -> Result<PathBuf> {
+    match profile {
+        Profile::Release => Ok(shell::target().join(host_target()?).join("release/quorate")),
+        Profile::Tests => Ok(shell::target().join("image/quorate")),
+    }
 }
 
 /// Compiler flags of a program that loads nothing; the `Dockerfile` has the same.

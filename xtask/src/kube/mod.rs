@@ -30,9 +30,11 @@ mod up;
 mod versions;
 
 use anyhow::{Context, Result, bail};
+pub use bench::Bench;
 use clap::Subcommand;
 use run::Run;
-use std::path::PathBuf;
+pub use scenarios::install_crd;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -145,6 +147,29 @@ pub fn run(command: KubeCommand) -> Result<()> {
 /// As `kube test`; or the machine cannot run the bench.
 pub fn test_everything() -> Result<()> {
     scenarios::test(&scenarios::Options::everything())
+}
+
+/// Does some work on a run that is up, or on one that is started for it and ended; its node has the
+/// image.
+///
+/// # Errors
+/// Those of the work, or that there is no run.
+pub fn with_bench(
+    on: Option<&str>,
+    image: &Path,
+    work: impl FnOnce(&Bench) -> Result<()>,
+) -> Result<()> {
+    if let Some(name) = on {
+        let bench = Bench::attach(&Run::named(name)?)?;
+        bench.load(image)?;
+        return work(&bench);
+    }
+    let started = up::start(&up::Options {
+        images: vec![image.to_path_buf()],
+        ..up::Options::default()
+    })?;
+    let done = work(&started.bench);
+    done.and(started.end())
 }
 
 /// The run that was named, or the only one.

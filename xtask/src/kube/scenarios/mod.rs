@@ -18,6 +18,8 @@ mod upgrade;
 mod victims;
 mod writer;
 
+pub use manifests::install_crd;
+
 use super::bench::Bench;
 use super::run::Run;
 use super::traces::Before;
