@@ -17,6 +17,7 @@ pub mod ledger;
 pub mod manifest;
 pub mod observed;
 pub mod plan;
+pub mod planted;
 pub mod platform;
 pub mod process;
 pub mod quantity;

@@ -6,6 +6,7 @@ use crate::crd::{KvCluster, KvClusterStatus};
 use crate::desired::Desired;
 use crate::observed::Observed;
 use crate::plan::{Plan, Requeue, Step, plan};
+use crate::planted::Bug;
 use crate::status::{self, Inputs};
 use crate::validate::validate;
 
@@ -92,6 +93,7 @@ pub async fn reconcile<P: Platform>(
     let Observation { resource, observed } = &observation;
     let mut invalid = observed.object.unreadable.clone();
     match validate(resource, &observed.record) {
+        Ok(_) if Bug::StoredSpec.lives() && last_valid.is_some() => {}
         Ok(desired) => *last_valid = Some(desired),
         Err(error) => invalid = Some(error.to_string()),
     }
@@ -130,7 +132,10 @@ pub async fn reconcile<P: Platform>(
         invalid,
         failure: failed,
     };
-    let status = status::render(&inputs);
+    let mut status = status::render(&inputs);
+    if Bug::StatusOnSuccessOnly.lives() && observed.slots.known().is_none() {
+        status.conditions = resource.status.clone().unwrap_or_default().conditions;
+    }
     // Once the finalizer is off, the object may be gone and there is nothing to write to.
     if plan.step != Some(Step::DropFinalizer) {
         platform.publish(&status).await?;

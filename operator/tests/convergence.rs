@@ -5,20 +5,8 @@
 use quorate_operator::ids::Slot;
 use quorate_operator::plan::quorum;
 
+use crate::rng::Rng;
 use crate::world::{Growing, World};
-
-/// A small generator: the seed is the whole history.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
-}
 
 /// Losing this slot's data leaves a quorum of voters with theirs.
 fn may_lose(world: &World, slot: Slot) -> bool {
@@ -168,5 +156,22 @@ fn the_cluster_ends_up_as_the_spec_says_after_any_mix_of_faults() {
             "seed {seed} failed (see above)\n  replay   QUORATE_PLAN_SEED={seed} cargo test -p \
              quorate-operator --test main the_cluster_ends_up"
         );
+    }
+}
+
+#[test]
+fn every_size_leads_to_every_other_and_the_slots_follow_the_members() {
+    for from in 1..=7 {
+        let mut world = World::new(from);
+        world.converge(1_000).expect("the first size");
+        for to in 1..=7 {
+            // `check` compares slots and members after every single step (I1).
+            world.desired.replicas = to;
+            world.converge(1_000).expect("the next size");
+            assert_eq!(world.voters().len(), usize::try_from(to).expect("small"));
+            assert_eq!(world.count, Some(to), "from {from}");
+            world.desired.replicas = from;
+            world.converge(1_000).expect("back");
+        }
     }
 }

@@ -6,5 +6,7 @@ mod certificates;
 mod convergence;
 mod kubernetes;
 mod manifests;
+mod matrix;
+mod rng;
 mod scripts;
 mod world;

@@ -1,6 +1,6 @@
 //! `test`, `ci` and `fix`: what runs before every change lands.
 
-use crate::{chart, codegen, shell, tidy};
+use crate::{chart, codegen, faults, shell, tidy};
 use anyhow::{Result, bail};
 use std::time::Instant;
 
@@ -22,6 +22,7 @@ pub fn ci() -> Result<()> {
     })?;
     stage("generated files", || codegen::run(true))?;
     stage("manifests", || manifests(true))?;
+    stage("fault matrix", || faults::document(true))?;
     stage("tidy", tidy::run)?;
     stage("clippy", || {
         let args = [
@@ -51,6 +52,7 @@ pub fn ci() -> Result<()> {
 pub fn fix() -> Result<()> {
     codegen::run(false)?;
     manifests(false)?;
+    faults::document(false)?;
     chart::write_generated()?;
     shell::run("cargo", &["fmt", "--all"])
 }

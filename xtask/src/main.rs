@@ -6,6 +6,7 @@ mod checks;
 mod cluster;
 mod codegen;
 mod compat;
+mod faults;
 mod image;
 mod kube;
 mod nightly;
@@ -50,6 +51,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Takes every guard of the operator out in turn: the tests of the fault matrix must fail.
+    Faults(faults::Options),
     /// Compares etcdctl's output on Quorate with its output on real etcd (needs Go).
     Compat {
         /// Only the scripts whose name contains this.
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
                 checks::simulate(&args)
             }
         }
+        Command::Faults(options) => faults::run(&options),
         Command::Compat { script } => compat::run(&script),
         Command::Bench(options) => bench::run(&options),
         Command::Image(options) => image::build(&options).map(drop),

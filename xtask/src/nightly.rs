@@ -1,6 +1,6 @@
 //! What is too long for every change: run it before an issue is called done.
 
-use crate::{bench, checks, compat, kube, shell};
+use crate::{bench, checks, compat, faults, kube, shell};
 use anyhow::Result;
 use clap::Parser;
 
@@ -10,6 +10,7 @@ pub fn run() -> Result<()> {
     dependencies()?;
     checks::simulate(&["--seeds", "50000"])?;
     checks::simulate_planted(&["--planted", "all", "--seeds", "20000"])?;
+    faults()?;
     compat::run("")?;
     kube::test_everything()?;
     let args = [
@@ -23,6 +24,21 @@ pub fn run() -> Result<()> {
     ];
     shell::run_with("cargo", &args, &[("QUORATE_TEST_ROUNDS", "20")])?;
     bench::run(&BenchCommand::parse_from(["bench", "--million"]).options)
+}
+
+/// Every fault at every write of an operator, more histories, and every guard taken out in turn.
+fn faults() -> Result<()> {
+    let all = [("QUORATE_ALL_FAULTS", "1"), ("QUORATE_PASS_SEEDS", "1000")];
+    let args = [
+        "test",
+        "--workspace",
+        "--locked",
+        "--test",
+        "main",
+        "kubernetes::",
+    ];
+    shell::run_with("cargo", &args, &all)?;
+    faults::run(&faults::Options::default())
 }
 
 /// What `deny.toml` asks of everything that we lock.

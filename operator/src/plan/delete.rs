@@ -7,10 +7,14 @@
 use super::{Decision, Facts, Note, Reason, Step, Verdict, note};
 use crate::desired::VolumePolicy;
 use crate::observed::{LifeState, Seen};
+use crate::planted::Bug;
 
 pub(super) fn decide(facts: &Facts, _: &mut Vec<Verdict>) -> Decision {
     if !facts.observed.object.deleting {
         return Decision::Pass;
+    }
+    if Bug::DeletionNeedsQuorum.lives() && facts.membership.is_none() {
+        return Decision::Halt(note(Reason::Deleting, "There is no quorum."));
     }
     match next(facts) {
         Ok(step) => Decision::Act(step),

@@ -13,6 +13,7 @@
 use super::facts::{Facts, quorum};
 use super::{Note, Reason, note};
 use crate::ids::MemberId;
+use crate::planted::Bug;
 
 /// The answer of one guard.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -163,7 +164,9 @@ fn settled(facts: &Facts, _: MemberId) -> (bool, String) {
 fn quorum_present(facts: &Facts, _: MemberId) -> (bool, String) {
     let (alive, needed) = (facts.healthy.len(), quorum(facts.voters.len()));
     let voters = facts.voters.len();
-    if alive >= needed && voters > 0 {
+    let sick = Bug::EverybodyMustBeWell.lives() && alive < voters;
+    let enough = alive >= needed || Bug::RemoveWithoutQuorum.lives();
+    if enough && voters > 0 && !sick {
         (
             true,
             format!("{alive} of {voters} voters are healthy, {needed} needed"),
@@ -181,7 +184,7 @@ fn quorum_without(facts: &Facts, target: MemberId) -> (bool, String) {
     let alive = facts.healthy.iter().filter(|id| **id != target).count();
     let voters = facts.voters.iter().filter(|id| **id != target).count();
     let needed = quorum(voters);
-    if alive >= needed && voters > 0 {
+    if (alive >= needed && voters > 0) || Bug::OldMembershipOnly.lives() {
         (
             true,
             format!(
@@ -202,6 +205,9 @@ fn quorum_while_stopped(facts: &Facts, target: MemberId) -> (bool, String) {
     let voters = facts.voters.len();
     let others = facts.healthy.iter().filter(|id| **id != target).count();
     let needed = quorum(voters);
+    if Bug::StopWithoutGate.lives() {
+        return (true, "nobody looked".to_owned());
+    }
     if voters <= 2 {
         let all = facts.healthy.len() == voters && voters > 0;
         let why = if all {
@@ -247,7 +253,7 @@ fn survivor_leads(facts: &Facts, target: MemberId) -> (bool, String) {
     let leader = facts.membership.and_then(|membership| membership.leader);
     if facts.voters.len() != 2 {
         (true, format!("{} voters", facts.voters.len()))
-    } else if leader.is_some_and(|leader| leader != target) {
+    } else if leader.is_some_and(|leader| leader != target) || Bug::SurvivorNeedNotLead.lives() {
         (true, "the survivor leads".to_owned())
     } else {
         (
@@ -260,6 +266,9 @@ fn survivor_leads(facts: &Facts, target: MemberId) -> (bool, String) {
 fn no_learner(facts: &Facts, _: MemberId) -> (bool, String) {
     match facts.learners.first() {
         None => (true, "no learner".to_owned()),
+        Some(_) if Bug::TwoLearners.lives() || Bug::TwoAtOnce.lives() => {
+            (true, "nobody looked".to_owned())
+        }
         Some(learner) => (
             false,
             format!("Member {learner} is a learner; one at a time."),
@@ -269,6 +278,7 @@ fn no_learner(facts: &Facts, _: MemberId) -> (bool, String) {
 
 fn caught_up(facts: &Facts, target: MemberId) -> (bool, String) {
     match facts.member(target) {
+        _ if Bug::PromoteWithoutMatch.lives() => (true, "nobody looked".to_owned()),
         Some(member) if member.caught_up && member.in_contact => {
             (true, format!("member {target} has caught up"))
         }

@@ -8,6 +8,7 @@ use super::{Decision, Facts, Step, Verdict, newcomer};
 use crate::desired::VolumePolicy;
 use crate::ids::{MemberId, Slot};
 use crate::observed::{Role, Seen};
+use crate::planted::Bug;
 
 pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
     let Some(membership) = facts.membership else {
@@ -34,7 +35,9 @@ pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
             };
         }
     }
-    if let Some(step) = label_of_nobody(facts) {
+    if let Some(step) = label_of_nobody(facts)
+        && !Bug::RemovedKeepsItsLabel.lives()
+    {
         return Decision::Act(step);
     }
     if facts.operation().is_some() {

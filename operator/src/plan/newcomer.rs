@@ -10,6 +10,7 @@ use super::guard::{ADD_LEARNER, PROMOTE, REMOVE_LEARNER, pass};
 use super::{Decision, Facts, Note, Outcome, Reason, Step, Verdict, note, volumes};
 use crate::ids::{DirectoryId, MemberId, Slot, VolumeUid};
 use crate::observed::{LifeState, NodeState, NodeView, Role, Seen};
+use crate::planted::Bug;
 use crate::record::{Abort, Backoff, Newcomer, Operation, OperationKind};
 
 /// The pause after a learner was given up, doubling with each in a row.
@@ -48,6 +49,11 @@ pub(super) fn go_on(facts: &Facts, arrival: &Arrival, verdicts: &mut Vec<Verdict
     }
     if let Some(abort) = reason_to_abort(facts, arrival) {
         return Decision::Act(Step::WriteIntent(with_abort(arrival.operation, abort)));
+    }
+    if Bug::PromoteUnasked.lives() && member.is_some() {
+        let expected = facts.membership.map_or(0, |view| view.config_index);
+        let member = newcomer.member;
+        return Decision::Act(Step::Promote { member, expected });
     }
     match volumes::fresh(facts, cluster, newcomer, arrival.condemned, arrival.reason) {
         Decision::Pass => {}
@@ -136,7 +142,7 @@ fn node<'a>(facts: &Facts<'a>, slot: Slot, reason: Reason) -> Result<&'a NodeVie
 fn reason_to_abort(facts: &Facts, arrival: &Arrival) -> Option<Abort> {
     let newcomer = arrival.newcomer;
     let slot = newcomer.slot;
-    if arrival.reverted {
+    if arrival.reverted && !Bug::RevertIsIgnored.lives() {
         return Some(Abort::Reverted);
     }
     if facts.desired.abort_request.as_ref() == Some(&arrival.operation.id) {
@@ -156,7 +162,8 @@ fn reason_to_abort(facts: &Facts, arrival: &Arrival) -> Option<Abort> {
         // Joined, and not in a linearizable membership: it was a member and was removed.
         return Some(Abort::Removed);
     }
-    (facts.observed.now >= newcomer.deadline).then_some(Abort::LearnerStuck)
+    let late = facts.observed.now >= newcomer.deadline && !Bug::LearnerForever.lives();
+    late.then_some(Abort::LearnerStuck)
 }
 
 fn has_been(state: &NodeState, id: MemberId) -> bool {
@@ -219,9 +226,14 @@ fn add(facts: &Facts, arrival: &Arrival, node: &NodeView, verdicts: &mut Vec<Ver
     let expected = facts
         .membership
         .map_or(0, |membership| membership.config_index);
+    let fresh = Bug::FreshIdOnRetry.lives();
     Decision::Act(Step::MemberAdd {
         slot,
-        member: newcomer.member,
+        member: if fresh {
+            facts.observed.entropy.member_id
+        } else {
+            newcomer.member
+        },
         expected,
     })
 }
@@ -306,7 +318,7 @@ pub(super) fn vacate(facts: &Facts, slot: Slot, member: MemberId, reason: Reason
             was: slots.count,
         });
     }
-    if facts.is_occupied(slot) {
+    if facts.is_occupied(slot) && !Bug::ClaimBeforePod.lives() {
         return wait(format!("Slot {slot} is stopping."));
     }
     let volume = match facts.volume(slot) {

@@ -3,6 +3,7 @@
 use super::{Decision, Facts, Reason, Step, Verdict, note};
 use crate::ids::Slot;
 use crate::observed::Seen;
+use crate::planted::Bug;
 use crate::record::OperationKind;
 
 /// One object that differs from what the spec renders to.
@@ -45,8 +46,12 @@ pub(super) fn raise_slots(facts: &Facts, _: &mut Vec<Verdict>) -> Decision {
         .copied()
         .map(Slot::count)
         .max();
-    let needed = facts.bound().or(last).unwrap_or(1);
-    if slots.count.is_some_and(|count| count >= needed) {
+    let mut needed = facts.bound().or(last).unwrap_or(1);
+    if Bug::SlotsFromSpec.lives() && slots.count.is_none() {
+        needed = facts.desired.replicas;
+    }
+    let enough = slots.count.is_some_and(|count| count >= needed);
+    if enough || Bug::SlotsAreNotRaised.lives() {
         return Decision::Pass;
     }
     Decision::Act(Step::SetSlots {

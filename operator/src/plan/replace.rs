@@ -11,6 +11,7 @@ use super::{Decision, Facts, Outcome, Reason, Step, Verdict, note, scale_up};
 use crate::desired::RepairPolicy;
 use crate::ids::{MemberId, Slot};
 use crate::observed::{LifeState, NodeState, Refusing, Role};
+use crate::planted::Bug;
 use crate::record::{Operation, OperationKind, Replace};
 
 /// Why a member is known to be lost.
@@ -53,6 +54,10 @@ fn about(facts: &Facts, member: MemberId, slot: Slot) -> Option<Evidence> {
     let asked = facts.desired.replace_request;
     if asked.is_some_and(|request| request.slot == slot && request.member == member) {
         return found("a human asked for it".to_owned(), RepairPolicy::Replace);
+    }
+    let silent = facts.node(slot).is_none() && Bug::TimeoutIsAbsence.lives();
+    if silent || (facts.life(slot).is_none() && Bug::PodGoneIsMemberLost.lives()) {
+        return found("nothing is heard of it".to_owned(), RepairPolicy::Replace);
     }
     if let Some(what) = by_volume(facts, member, slot) {
         return found(what, repair.lost_volume);
@@ -99,7 +104,11 @@ fn about(facts: &Facts, member: MemberId, slot: Slot) -> Option<Evidence> {
     {
         return found(
             "its volume is tied to a machine that is gone".to_owned(),
-            repair.node_gone,
+            if Bug::NodeGoneIsReplaced.lives() {
+                RepairPolicy::Replace
+            } else {
+                repair.node_gone
+            },
         );
     }
     by_exits(facts, slot).and_then(|what| found(what, repair.crash_loop))
@@ -169,6 +178,10 @@ pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
             );
             return Decision::Wait(note(refusal.reason, message));
         }
+        let mut newcomer = scale_up::newcomer_in(facts, slot);
+        if Bug::SameIdOnNewDisk.lives() {
+            newcomer.member = member;
+        }
         return Decision::Act(Step::WriteIntent(Operation {
             id: facts.fresh_operation_id(),
             started_at: facts.observed.now,
@@ -181,7 +194,7 @@ pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
                     .flatten()
                     .map(|volume| volume.uid.clone()),
                 evidence: what.clone(),
-                newcomer: scale_up::newcomer_in(facts, slot),
+                newcomer,
                 abort: None,
             }),
         }));

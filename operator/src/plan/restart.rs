@@ -6,6 +6,7 @@
 use super::{Decision, Facts, Reason, Step, Verdict, note};
 use crate::ids::Slot;
 use crate::observed::{Death, LifeState, LifeView, Seen};
+use crate::planted::Bug;
 
 /// The pause before a slot that failed twice in a row is started again; doubles with each failure.
 const PAUSE_MS: i64 = 1_000;
@@ -75,5 +76,5 @@ fn runs_on_its_own(facts: &Facts, slot: Slot) -> bool {
     let ours = Some(stamp.cluster_uuid) == facts.cluster() && stamp.slot == slot;
     let arrives = newcomer.is_some_and(|newcomer| newcomer.member == stamp.member);
     let belongs = facts.membership.is_none() || facts.member(stamp.member).is_some() || arrives;
-    ours && belongs && !volume.deleting
+    ours && (belongs || Bug::RemovedComesBack.lives()) && !volume.deleting
 }

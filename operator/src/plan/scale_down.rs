@@ -6,6 +6,7 @@ use super::newcomer::vacate;
 use super::{Decision, Facts, Note, Outcome, Reason, Step, Verdict, evidence, note};
 use crate::ids::{MemberId, Slot};
 use crate::observed::Role;
+use crate::planted::Bug;
 use crate::record::{Operation, OperationKind, ScaleDown, TransferAttempt};
 
 /// How long one attempt to move leadership may take before the removal goes on without it.
@@ -74,7 +75,8 @@ fn choose(facts: &Facts) -> Option<(Slot, MemberId)> {
     let leader = facts.membership?.leader;
     surplus(facts).max_by_key(|(slot, id)| {
         let dead = !facts.healthy.contains(id);
-        (dead, leader != Some(*id), *slot)
+        let text = Bug::SlotsAsText.lives().then(|| slot.to_string());
+        (dead, leader != Some(*id), text, *slot)
     })
 }
 
@@ -89,6 +91,11 @@ pub(super) fn go_on(
         let why = &facts.membership_problem;
         let message = format!("The membership could not be read: {why}.");
         return Decision::Wait(note(Reason::Unreachable, message));
+    }
+    let was = facts.observed.slots.known().and_then(|slots| slots.count);
+    if Bug::SlotsBeforeMembership.lives() && was.is_some_and(|was| was > down.slot.0) {
+        let count = down.slot.0;
+        return Decision::Act(Step::SetSlots { count, was });
     }
     if facts.member(down.victim).is_some() {
         return remove(facts, operation, down, verdicts);
@@ -117,7 +124,8 @@ fn remove(
     verdicts: &mut Vec<Verdict>,
 ) -> Decision {
     let requested = facts.desired.abort_request.as_ref() == Some(&operation.id);
-    if down.slot.0 < facts.desired.replicas || requested {
+    let reverted = down.slot.0 < facts.desired.replicas && !Bug::RevertIsIgnored.lives();
+    if reverted || requested {
         // Nothing was changed yet: the spec wants this member again.
         return end(operation, Outcome::Aborted);
     }
@@ -175,7 +183,7 @@ fn transfer(facts: &Facts, operation: &Operation, down: &ScaleDown) -> Option<De
         .transfer
         .filter(|attempt| attempt.term == membership.term);
     match attempt {
-        Some(attempt) if now < attempt.at.plus(TRANSFER_MS) => {
+        Some(attempt) if now < attempt.at.plus(TRANSFER_MS) || Bug::TransferForever.lives() => {
             Some(Decision::Act(Step::TransferLeader { from: leader, to }))
         }
         Some(attempt) if !required || now < attempt.at.plus(TRANSFER_AGAIN_MS) => None,

@@ -4,11 +4,13 @@ use super::guard::{ADD_LEARNER, pass};
 use super::newcomer::{self, Arrival};
 use super::{Decision, Facts, Reason, Step, Verdict, note};
 use crate::ids::Slot;
+use crate::planted::Bug;
 use crate::record::{Newcomer, Operation, OperationKind, ScaleUp};
 
 /// Rule 12: begins, in the lowest free slot.
 pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
-    if !facts.observed.record.is_bootstrapped() || facts.operation().is_some() {
+    let busy = facts.operation().is_some() && !Bug::TwoAtOnce.lives();
+    if !facts.observed.record.is_bootstrapped() || busy {
         return Decision::Pass;
     }
     if facts.membership.is_none() {

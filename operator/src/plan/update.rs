@@ -10,6 +10,7 @@ use super::newcomer::label;
 use super::{Decision, Facts, Outcome, Reason, Step, Verdict, evidence, note};
 use crate::ids::{MemberId, Slot};
 use crate::observed::{LifeState, LifeView, Role};
+use crate::planted::Bug;
 use crate::record::{Operation, OperationKind, Restart, TransferAttempt, Update};
 
 /// How long one attempt to move leadership may take.
@@ -22,7 +23,7 @@ pub(super) fn broken(facts: &Facts, _: &mut Vec<Verdict>) -> Decision {
     let Some(slots) = facts.observed.slots.known() else {
         return Decision::Pass;
     };
-    if facts.desired.manual_update {
+    if facts.desired.manual_update || Bug::BrokenMustBeWell.lives() {
         return Decision::Pass;
     }
     let count = slots.count.unwrap_or(0);
@@ -175,11 +176,15 @@ pub(super) fn go_on(
     }
     let due = voters.iter().filter(|(_, _, life)| due(life));
     // Followers from the top, the leader last.
-    let next = due.max_by_key(|(slot, id, _)| (membership.leader != Some(*id), *slot));
+    let next = due.max_by_key(|(slot, id, _)| {
+        let follows = membership.leader != Some(*id) || Bug::LeaderLikeAnybody.lives();
+        (follows, *slot)
+    });
     let Some((slot, id, Some(life))) = next else {
         return end(operation, Outcome::Done);
     };
     if membership.leader == Some(*id)
+        && !Bug::LeaderLikeAnybody.lives()
         && let Some(decision) = transfer(facts, operation, update, *id)
     {
         return decision;
@@ -216,7 +221,8 @@ fn stop(
         );
     }
     // With one or two voters the node can only say no: the spec accepts the pause in service.
-    let asking = (facts.voters.len() > 2).then_some(id);
+    let asks = facts.voters.len() > 2 && !Bug::StopWithoutAsking.lives();
+    let asking = asks.then_some(id);
     Decision::Act(Step::StopSlot {
         slot,
         uid: life.uid.clone(),

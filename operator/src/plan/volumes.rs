@@ -10,6 +10,7 @@ use super::{Decision, Facts, Reason, Step, newcomer, note};
 use crate::desired::VolumePolicy;
 use crate::ids::{ClusterUuid, Slot, VolumeUid};
 use crate::observed::{LifeState, NodeState, Pending, Stamp, VolumeView};
+use crate::planted::Bug;
 use crate::record::Newcomer;
 
 /// Whether the slot's volume is the newcomer's, or the step towards that.
@@ -40,6 +41,9 @@ pub(super) fn fresh(
         }),
         Some(volume) if volume.deleting => release(facts, slot, volume, reason),
         Some(volume) if volume.stamp.as_ref() == Some(&wanted) => mounted(facts, slot, volume),
+        Some(volume) if Bug::AnyVolumeOfOurs.lives() && volume.stamp.is_some() => {
+            mounted(facts, slot, volume)
+        }
         Some(volume) => displace(facts, wanted, volume, condemned),
     }
 }

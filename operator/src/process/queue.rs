@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::plan::Requeue;
+use crate::planted::Bug;
 
 /// Between the first sign of a change and the pass, so that signs that come together cost one pass.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -122,7 +123,8 @@ impl Queue {
     /// The cluster that has been due longest, if a pass may begin. Its pass is to be ended by
     /// [`Queue::end`].
     pub fn take(&mut self, now: Instant) -> Option<Key> {
-        if self.running >= self.running_max {
+        let alone = Bug::OneClusterAtATime.lives() && self.running > 0;
+        if self.running >= self.running_max || alone {
             return None;
         }
         let waiting = self.entries.iter_mut().filter(|(_, entry)| !entry.running);

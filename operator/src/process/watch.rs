@@ -150,3 +150,48 @@ fn key(namespace: &str, name: &str) -> Key {
         name: name.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+    use serde_json::json;
+
+    use super::*;
+
+    /// An API server with two clusters, one of which nobody can decode.
+    fn client() -> Client {
+        let service = tower::service_fn(|request: http::Request<kube::client::Body>| async move {
+            let cluster = |name: &str, replicas| {
+                json!({"apiVersion": "quorate.dev/v1alpha1", "kind": "KvCluster",
+                    "metadata": {"name": name, "namespace": "data", "uid": name},
+                    "spec": {"replicas": replicas}})
+            };
+            let items = match request.uri().path().ends_with("/kvclusters") {
+                true => vec![
+                    cluster("broken", json!("many")),
+                    cluster("orders", json!(3)),
+                ],
+                false => Vec::new(),
+            };
+            let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+                "metadata": {"resourceVersion": "1"}, "items": items});
+            let body = Full::new(bytes::Bytes::from(list.to_string()));
+            Ok::<_, std::io::Error>(http::Response::new(body))
+        });
+        Client::new(service, "data")
+    }
+
+    #[tokio::test]
+    async fn an_object_that_cannot_be_decoded_hides_no_other() {
+        let mut signs = signs(&client(), &["data".to_owned()], None);
+        let mut found = Vec::new();
+        while found.len() < 2 {
+            match signs.next().await.unwrap() {
+                Sign::Cluster(key) => found.push(key.name),
+                Sign::Failed(why) => panic!("H53: {why}"),
+                Sign::Part(_) | Sign::Left(_) | Sign::Listed => {}
+            }
+        }
+        assert_eq!(found, ["broken", "orders"]);
+    }
+}

@@ -51,6 +51,8 @@ pub struct Store {
     pub writes: usize,
     /// What happens to the writing call of that number.
     pub fault: Option<(usize, Fault)>,
+    /// Reads of this resource fail.
+    pub blind: Option<&'static str>,
     /// Verb and resource of every call.
     pub calls: BTreeSet<(String, String)>,
     /// The time of day, in seconds.
@@ -151,6 +153,9 @@ impl Store {
         let resource = format!("{}{sub}", to.resource);
         self.calls.insert((verb.to_owned(), resource));
         let reads = method == Method::GET;
+        if reads && self.blind == Some(to.resource.as_str()) {
+            return None;
+        }
         let fault = match self.fault {
             Some((number, fault)) if !reads && number == self.writes => Some(fault),
             _ => None,

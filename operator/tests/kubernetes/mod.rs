@@ -2,6 +2,8 @@
 //! this process.
 
 mod api;
+mod hazards;
+mod histories;
 mod objects;
 mod passes;
 mod sets;

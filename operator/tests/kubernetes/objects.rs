@@ -1,5 +1,6 @@
 //! The objects of a cluster, byte for byte: an accidental change of a template rolls every cluster.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use quorate_operator::crd::KvCluster;
 use quorate_operator::ids::ObjectUid;
 use quorate_operator::platform::kubernetes::Names;
 use quorate_operator::platform::kubernetes::objects::{Inputs, render, set};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn names() -> Names {
     Names {
@@ -214,4 +215,116 @@ fn the_pod_keeps_to_the_restricted_profile() {
         !text.contains("initial-cluster"),
         "H6: a list of members in the template"
     );
+}
+
+/// The set and the objects around it, by id.
+fn rendered(spec: &serde_json::Value, names: &Names) -> (Value, BTreeMap<String, Value>) {
+    let cluster = cluster(spec);
+    let inputs = Inputs {
+        names,
+        spec: &cluster.spec,
+        epoch: 1,
+        voters: 3,
+        restarted_at: None,
+    };
+    let objects = render(&inputs).expect("rendered").into_iter();
+    let objects = objects.filter_map(|object| Some((object.id, object.body?)));
+    (set(&inputs).expect("rendered").body, objects.collect())
+}
+
+#[test]
+fn a_lost_quorum_restarts_nobody_and_all_start_at_once() {
+    let (set, objects) = rendered(&json!({}), &names());
+    let container = &set["spec"]["template"]["spec"]["containers"][0];
+    let path = |probe: &str| container[probe]["httpGet"]["path"].clone();
+    // `/readyz` is a linearizable read; `/livez` answers while the process runs (H40).
+    assert_eq!(path("livenessProbe"), "/livez");
+    assert_eq!(path("startupProbe"), "/livez");
+    assert_eq!(path("readinessProbe"), "/readyz");
+    assert_eq!(set["spec"]["podManagementPolicy"], "Parallel", "H41");
+    let peers = &objects["service/orders-peers"]["spec"];
+    assert_eq!(peers["publishNotReadyAddresses"], true, "H46");
+    // A pod that stops sleeps and hands over; it calls nobody (H31).
+    let hook = &container["lifecycle"]["preStop"];
+    assert_eq!(hook, &json!({"sleep": {"seconds": 2}}));
+}
+
+#[test]
+fn what_may_be_evicted_follows_from_voters_size_and_health() {
+    // Size, voters that are ready, evictions of ready pods that are allowed (section 6.5).
+    let table = [
+        (1, 1, 0),
+        (2, 2, 0),
+        (3, 3, 1),
+        (3, 2, 0),
+        (4, 4, 1),
+        (5, 5, 2),
+        (5, 4, 1),
+        (5, 3, 0),
+        (7, 7, 3),
+    ];
+    for (size, ready, allowed) in table {
+        let (_, objects) = rendered(&json!({"replicas": size}), &names());
+        let budget = &objects["poddisruptionbudget/orders"]["spec"];
+        // `rendered` has three voters: never more than the budget was raised for.
+        let needed = i64::max(size, 3) / 2 + 1;
+        assert_eq!(budget["minAvailable"], needed, "{size}");
+        if size >= 3 {
+            assert_eq!(i64::max(ready - needed, 0), allowed, "{ready} of {size}");
+        }
+        // A broken pod may go while the others meet the budget, a ready one then may not (H39).
+        assert_eq!(budget["unhealthyPodEvictionPolicy"], "IfHealthyBudget");
+        assert_eq!(
+            budget["selector"]["matchLabels"]["quorate.dev/role"], "voter",
+            "H38"
+        );
+    }
+}
+
+#[test]
+fn every_name_of_a_member_ends_in_the_domain_that_was_asked_for() {
+    for (domain, end) in [
+        (None, ".data.svc"),
+        (Some("cluster.local"), ".data.svc.cluster.local"),
+        (Some("k8s.example.org"), ".data.svc.k8s.example.org"),
+    ] {
+        let names = Names {
+            domain: domain.map(str::to_owned),
+            ..names()
+        };
+        assert!(
+            names.peer_domain().ends_with(end),
+            "{domain:?}: {}",
+            names.peer_domain()
+        );
+        let (set, _) = rendered(&json!({}), &names);
+        let arguments = set["spec"]["template"]["spec"]["containers"][0]["args"].to_string();
+        let me = format!("$(POD_NAME).{}:2380", names.peer_domain());
+        assert!(arguments.contains(&me), "{domain:?}: {arguments}");
+    }
+}
+
+#[test]
+fn an_image_is_taken_as_it_is() {
+    let image = |image: Value| {
+        let (set, _) = rendered(&json!({"version": "1.2.3", "image": image}), &names());
+        set["spec"]["template"]["spec"]["containers"][0]["image"].clone()
+    };
+    for (spec, wanted) in [
+        (json!({"repository": "host:5000/x"}), "host:5000/x:1.2.3"),
+        (
+            json!({"repository": "host:5000/x", "tag": "t"}),
+            "host:5000/x:t",
+        ),
+        (
+            json!({"repository": "x", "digest": "sha256:ab"}),
+            "x@sha256:ab",
+        ),
+        (
+            json!({"repository": "host:5000/x", "tag": "t", "digest": "sha256:ab"}),
+            "host:5000/x@sha256:ab",
+        ),
+    ] {
+        assert_eq!(image(spec.clone()), wanted, "{spec}");
+    }
 }

@@ -21,6 +21,24 @@ use super::api::{self, Api, Store, collection, make};
 const SLOTS: u8 = 6;
 const CLUSTER: &str = "orders";
 
+/// What goes wrong with the call to a member of a certain number: a change of the membership, a
+/// bootstrap, a join, a transfer, a question before a stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CallFault {
+    /// The member cannot be reached, or the operator dies before the call: nothing is done.
+    Unreachable,
+    /// It takes longer than the operator waits, and nothing is done.
+    Slow,
+    /// It is done, and the answer is lost or the operator dies.
+    AnswerLost,
+}
+
+pub const CALL_FAULTS: [CallFault; 3] = [
+    CallFault::Unreachable,
+    CallFault::Slow,
+    CallFault::AnswerLost,
+];
+
 /// What is on the volume of a claim.
 #[derive(Clone, Default)]
 struct Directory {
@@ -44,6 +62,22 @@ pub struct Group {
     bootstraps: u32,
     /// Slots whose node is alive and slow to say who it is.
     pub mute: BTreeSet<u8>,
+    /// Slots whose node never answers who it is.
+    pub deaf: BTreeSet<u8>,
+    /// Slots for whose pods there is no place.
+    pub unscheduled: BTreeSet<u8>,
+    /// The membership is answered in the opposite order.
+    pub reversed: bool,
+    /// Rounds that a deleted pod still runs.
+    pub linger: u32,
+    /// Pods on their way out, by uid, and the rounds they have left.
+    leaving: BTreeMap<String, u32>,
+    /// Calls so far.
+    pub calls: usize,
+    /// What happens to the call of that number.
+    pub call_fault: Option<(usize, CallFault)>,
+    /// Promotions asked for although the node had not joined.
+    pub hasty: u32,
     homes: BTreeMap<u64, String>,
 }
 
@@ -73,6 +107,13 @@ impl Group {
         !voters.is_empty() && alive > voters.len() / 2
     }
 
+    /// Losing this slot's data leaves a quorum of voters with theirs.
+    pub fn can_lose(&self, slot: u8) -> bool {
+        let voters = self.voters();
+        let holds = |id: &&u64| self.members[*id].0 != slot && self.alive(**id);
+        voters.iter().filter(holds).count() > voters.len() / 2
+    }
+
     fn elect(&mut self) {
         let leads = self.alive(self.leader) && self.voters().contains(&self.leader);
         if !leads && self.has_quorum() {
@@ -80,6 +121,15 @@ impl Group {
             self.leader = next.unwrap_or(0);
             self.term += 1;
         }
+    }
+
+    /// A deleted pod runs on for a few rounds.
+    fn stays(&mut self, pod: &Value) -> bool {
+        let uid = pod["metadata"]["uid"].to_string();
+        let left = self.leaving.entry(uid).or_insert(self.linger);
+        let stays = *left > 0;
+        *left = left.saturating_sub(1);
+        stays
     }
 
     fn change(&mut self, expected: u64) -> Result<(), Outcome> {
@@ -140,8 +190,32 @@ impl Node {
     }
 
     fn settle(&self, act: impl FnOnce(&mut Group) -> Outcome) -> Answer<pb::ChangeResponse> {
-        let outcome = Some(act(&mut *self.quorum()?));
-        Ok(Response::new(pb::ChangeResponse { outcome }))
+        self.faulty(|| {
+            let outcome = Some(act(&mut *self.quorum()?));
+            Ok(Response::new(pb::ChangeResponse { outcome }))
+        })
+    }
+
+    /// Counts the call, and lets happen to it what is to happen to the call of its number.
+    fn faulty<T>(&self, act: impl FnOnce() -> Answer<T>) -> Answer<T> {
+        let fault = {
+            let mut group = self
+                .group
+                .lock()
+                .expect("no test panics while it holds the group");
+            let number = group.calls;
+            group.calls += 1;
+            group.call_fault.filter(|(at, _)| *at == number)
+        };
+        match fault.map(|(_, fault)| fault) {
+            None => act(),
+            Some(CallFault::Unreachable) => Err(Status::unavailable("connection refused")),
+            Some(CallFault::Slow) => Err(Status::deadline_exceeded("no answer in time")),
+            Some(CallFault::AnswerLost) => {
+                act()?;
+                Err(Status::unavailable("the connection was lost"))
+            }
+        }
     }
 }
 
@@ -150,6 +224,10 @@ type Answer<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl Admin for Node {
     async fn identity(&self, _: Request<pb::IdentityRequest>) -> Answer<pb::IdentityResponse> {
+        let deaf = self.group()?.deaf.contains(&self.slot);
+        if deaf {
+            return std::future::pending().await;
+        }
         let group = self.group()?;
         if group.mute.contains(&self.slot) {
             return Err(Status::unavailable("busy"));
@@ -192,6 +270,10 @@ impl Admin for Node {
             last_contact_ms: group.alive(*id).then_some(10),
             ..pb::Member::default()
         };
+        let mut members: Vec<_> = group.members.iter().map(member).collect();
+        if group.reversed {
+            members.reverse();
+        }
         Ok(Response::new(pb::MembershipResponse {
             cluster_uuid: group.uuid.clone(),
             cluster_id: 77,
@@ -200,7 +282,7 @@ impl Admin for Node {
             epoch: 1,
             term: group.term,
             leader: group.leader,
-            members: group.members.iter().map(member).collect(),
+            members,
             commit: 100,
             ..pb::MembershipResponse::default()
         }))
@@ -210,46 +292,50 @@ impl Admin for Node {
         &self,
         request: Request<pb::BootstrapRequest>,
     ) -> Answer<pb::BootstrapResponse> {
-        let request = request.into_inner();
-        let mut group = self.group()?;
-        let claim = group.running[&self.slot].1.clone();
-        let wanted = Some((request.cluster_uuid.clone(), request.member_id));
-        let directory = group.directories.entry(claim.clone()).or_default();
-        if directory.joined.is_some() && directory.joined != wanted {
-            return Err(Status::failed_precondition("the directory is not empty"));
-        }
-        if directory.joined.is_none() {
-            directory.joined = wanted;
-            group.bootstraps += 1;
-            assert_eq!(group.bootstraps, 1, "I4: a second bootstrap");
-            group.uuid = request.cluster_uuid;
-            group.leader = request.member_id;
-            (group.term, group.config_index) = (1, 1);
-            let slot = self.slot;
-            group.members.insert(request.member_id, (slot, true));
-            group.homes.insert(request.member_id, claim);
-        }
-        Ok(Response::new(pb::BootstrapResponse::default()))
+        self.faulty(|| {
+            let request = request.into_inner();
+            let mut group = self.group()?;
+            let claim = group.running[&self.slot].1.clone();
+            let wanted = Some((request.cluster_uuid.clone(), request.member_id));
+            let directory = group.directories.entry(claim.clone()).or_default();
+            if directory.joined.is_some() && directory.joined != wanted {
+                return Err(Status::failed_precondition("the directory is not empty"));
+            }
+            if directory.joined.is_none() {
+                directory.joined = wanted;
+                group.bootstraps += 1;
+                assert_eq!(group.bootstraps, 1, "I4: a second bootstrap");
+                group.uuid = request.cluster_uuid;
+                group.leader = request.member_id;
+                (group.term, group.config_index) = (1, 1);
+                let slot = self.slot;
+                group.members.insert(request.member_id, (slot, true));
+                group.homes.insert(request.member_id, claim);
+            }
+            Ok(Response::new(pb::BootstrapResponse::default()))
+        })
     }
 
     async fn join(&self, request: Request<pb::JoinRequest>) -> Answer<pb::JoinResponse> {
-        let request = request.into_inner();
-        let mut group = self.group()?;
-        let claim = group.running[&self.slot].1.clone();
-        let wanted = (request.cluster_uuid, request.member_id);
-        let old = group
-            .of(self.slot)
-            .and_then(|directory| directory.joined.clone());
-        let displaced = old.as_ref().is_some_and(|(_, id)| *id == request.displaces);
-        if old.is_some() && old.as_ref() != Some(&wanted) && !displaced {
-            return Err(Status::failed_precondition("the directory is not empty"));
-        }
-        let home = group.homes.entry(wanted.1).or_insert(claim.clone()).clone();
-        assert_eq!(home, claim, "I5: member {} on a second directory", wanted.1);
-        if let Some(directory) = group.directories.get_mut(&claim) {
-            directory.joined = Some(wanted);
-        }
-        Ok(Response::new(pb::JoinResponse::default()))
+        self.faulty(|| {
+            let request = request.into_inner();
+            let mut group = self.group()?;
+            let claim = group.running[&self.slot].1.clone();
+            let wanted = (request.cluster_uuid, request.member_id);
+            let old = group
+                .of(self.slot)
+                .and_then(|directory| directory.joined.clone());
+            let displaced = old.as_ref().is_some_and(|(_, id)| *id == request.displaces);
+            if old.is_some() && old.as_ref() != Some(&wanted) && !displaced {
+                return Err(Status::failed_precondition("the directory is not empty"));
+            }
+            let home = group.homes.entry(wanted.1).or_insert(claim.clone()).clone();
+            assert_eq!(home, claim, "I5: member {} on a second directory", wanted.1);
+            if let Some(directory) = group.directories.get_mut(&claim) {
+                directory.joined = Some(wanted);
+            }
+            Ok(Response::new(pb::JoinResponse::default()))
+        })
     }
 
     async fn member_add(
@@ -288,7 +374,10 @@ impl Admin for Node {
             |group| match group.members.get(&request.member_id).copied() {
                 None => refused(pb::Refusal::NotFound),
                 Some((_, true)) => changed(group.config_index, true),
-                Some(_) if !group.alive(request.member_id) => refused(pb::Refusal::NotReady),
+                Some(_) if !group.alive(request.member_id) => {
+                    group.hasty += 1;
+                    refused(pb::Refusal::NotReady)
+                }
                 Some((slot, false)) => match group.change(request.expected) {
                     Err(outcome) => outcome,
                     Ok(()) => {
@@ -325,26 +414,30 @@ impl Admin for Node {
         &self,
         request: Request<pb::TransferLeaderRequest>,
     ) -> Answer<pb::TransferLeaderResponse> {
-        let mut group = self.quorum()?;
-        group.leader = request.into_inner().to;
-        group.term += 1;
-        let outcome = pb::transfer_leader_response::Outcome::Leader(group.leader);
-        let outcome = Some(outcome);
-        Ok(Response::new(pb::TransferLeaderResponse { outcome }))
+        self.faulty(|| {
+            let mut group = self.quorum()?;
+            group.leader = request.into_inner().to;
+            group.term += 1;
+            let outcome = pb::transfer_leader_response::Outcome::Leader(group.leader);
+            let outcome = Some(outcome);
+            Ok(Response::new(pb::TransferLeaderResponse { outcome }))
+        })
     }
 
     async fn can_stop(&self, request: Request<pb::CanStopRequest>) -> Answer<pb::CanStopResponse> {
-        let group = self.quorum()?;
-        let id = request.into_inner().member_id;
-        let voters = group.voters();
-        let others = voters
-            .iter()
-            .filter(|other| **other != id && group.alive(**other));
-        let can_stop = others.count() > voters.len() / 2;
-        Ok(Response::new(pb::CanStopResponse {
-            can_stop,
-            ..pb::CanStopResponse::default()
-        }))
+        self.faulty(|| {
+            let group = self.quorum()?;
+            let id = request.into_inner().member_id;
+            let voters = group.voters();
+            let others = voters
+                .iter()
+                .filter(|other| **other != id && group.alive(**other));
+            let can_stop = others.count() > voters.len() / 2;
+            Ok(Response::new(pb::CanStopResponse {
+                can_stop,
+                ..pb::CanStopResponse::default()
+            }))
+        })
     }
 }
 
@@ -416,6 +509,11 @@ impl Around {
         }
     }
 
+    /// Another cluster follows, of which nobody knows yet.
+    pub fn forget_group(&self) {
+        *self.group() = Group::default();
+    }
+
     pub fn group(&self) -> MutexGuard<'_, Group> {
         self.group
             .lock()
@@ -461,10 +559,13 @@ impl Around {
         let claims = store.all("persistentvolumeclaims");
         for (name, mut pod) in store.all("pods") {
             let slot = slot_of(&name);
-            if !pod["metadata"]["deletionTimestamp"].is_null() {
+            if !pod["metadata"]["deletionTimestamp"].is_null() && !group.stays(&pod) {
                 store
                     .objects
                     .remove(&format!("{}/{name}", collection("pods")));
+                continue;
+            }
+            if group.unscheduled.contains(&slot) && pod["status"]["podIP"].is_null() {
                 continue;
             }
             let claim = claims.get(&format!("data-{name}"));

@@ -93,6 +93,10 @@ pub struct World {
     pub adopts: bool,
     /// Templates whose process ends at once.
     pub bad: BTreeSet<u32>,
+    /// Slots whose volume is tied to a machine that is gone.
+    pub stranded: BTreeSet<Slot>,
+    /// The leader refuses to hand over.
+    pub jammed: bool,
     bootstraps: u32,
     homes: BTreeMap<MemberId, u64>,
 }
@@ -118,6 +122,8 @@ impl World {
             template_bytes: None,
             adopts: true,
             bad: BTreeSet::new(),
+            stranded: BTreeSet::new(),
+            jammed: false,
             bootstraps: 0,
             homes: BTreeMap::new(),
         }
@@ -294,7 +300,7 @@ impl World {
                 capacity_bytes: self.growing.map(|_| volume.capacity),
                 requested_bytes: self.growing.map(|_| volume.requested),
                 growth: self.growth(volume),
-                node_gone: false,
+                node_gone: self.stranded.contains(slot),
                 name: None,
             };
             (*slot, view)
@@ -556,6 +562,10 @@ impl World {
         Ok(())
     }
 
+    fn can_lead(&self, id: &MemberId) -> bool {
+        !self.jammed && self.alive(*id) && !self.lagging.contains(id)
+    }
+
     fn change(&mut self, step: &Step) -> Result<(), String> {
         if let Step::Bootstrap {
             slot,
@@ -580,7 +590,7 @@ impl World {
         }
         let caught_up = |id: &MemberId| self.alive(*id) && !self.lagging.contains(id);
         let ready = matches!(step, Step::Promote { member, .. } if caught_up(member));
-        let can_lead = matches!(step, Step::TransferLeader { to, .. } if caught_up(to));
+        let can_lead = matches!(step, Step::TransferLeader { to, .. } if self.can_lead(to));
         let group = self.group.as_mut().ok_or("no cluster")?;
         let is = |id: &MemberId, role: Role| group.members.get(id).is_some_and(|row| row.1 == role);
         let expected = match step {
@@ -719,6 +729,28 @@ impl World {
             self.check();
         }
         Err(last)
+    }
+
+    /// Somebody else adds a learner.
+    pub fn intrude(&mut self, slot: Option<Slot>) {
+        if let Some(group) = &mut self.group {
+            group
+                .members
+                .insert(MemberId(0xf00d), (slot, Role::Learner));
+            group.config_index += 1;
+        }
+    }
+
+    /// Somebody else removes the member in this slot.
+    pub fn expel(&mut self, slot: Slot) {
+        if let Some(group) = &mut self.group {
+            let there = group.members.iter().find(|(_, row)| row.0 == Some(slot));
+            if let Some(id) = there.map(|(id, _)| *id) {
+                group.members.remove(&id);
+                group.removed.insert(id);
+                group.config_index += 1;
+            }
+        }
     }
 
     /// A process ends.

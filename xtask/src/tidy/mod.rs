@@ -2,6 +2,7 @@
 //! `cargo xtask tidy`, `cargo xtask ci` and in plain `cargo test`.
 
 mod deps;
+mod hazards;
 mod scenarios;
 mod text;
 
@@ -46,6 +47,10 @@ const RULES: &[(&str, Rule)] = &[
     (
         "every scenario of the catalogue has a test",
         scenarios::catalogue_is_covered,
+    ),
+    (
+        "every hazard has a row, and its tests exist",
+        hazards::matrix_is_whole,
     ),
     (
         "the Dockerfile and `cargo xtask image` build the same image",

@@ -20,6 +20,7 @@ use super::platform::Kubernetes;
 use crate::ids::{Slot, SlotUid, VolumeUid};
 use crate::observed::{Role, Stamp};
 use crate::plan::Step;
+use crate::planted::Bug;
 use crate::quantity;
 use crate::reconcile::Observation;
 
@@ -59,8 +60,14 @@ async fn delete<K>(api: &Api<K>, name: &str, uid: &str, params: DeleteParams) ->
 where
     K: Clone + DeserializeOwned + std::fmt::Debug,
 {
+    let mut uid = uid.to_owned();
+    if Bug::DeleteWhateverIsThere.lives()
+        && let Ok(live) = api.get_metadata(name).await
+    {
+        uid = live.metadata.uid.unwrap_or_default();
+    }
     let params = params.preconditions(Preconditions {
-        uid: Some(uid.to_owned()),
+        uid: Some(uid),
         resource_version: None,
     });
     match call(
@@ -264,10 +271,13 @@ impl Kubernetes {
                 Ok(())
             }
             (Some(_), Some((uid, version))) => {
-                let change = json!({
+                let mut change = json!({
                     "metadata": {"uid": uid, "resourceVersion": version},
                     "spec": {"replicas": count},
                 });
+                if Bug::SizeWithoutVersion.lives() {
+                    change["metadata"] = json!({"uid": uid});
+                }
                 let doing = format!("the size of StatefulSet {name} cannot be set");
                 let written = merge(&sets, &name, &change, &doing).await?;
                 // Only the size was changed: what was applied stands under the new version.

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use crate::crd::{API_VERSION, KIND};
 use crate::ids::{ObjectUid, Slot};
 use crate::observed::Role;
+use crate::planted::Bug;
 use crate::platform::members::Addresses;
 
 /// The name under which we own fields.
@@ -83,6 +84,7 @@ impl Names {
     pub fn peer_domain(&self) -> String {
         let (peers, namespace) = (self.peers(), &self.namespace);
         match &self.domain {
+            _ if Bug::DomainIsFixed.lives() => format!("{peers}.{namespace}.svc.cluster.local"),
             Some(domain) => format!("{peers}.{namespace}.svc.{domain}"),
             None => format!("{peers}.{namespace}.svc"),
         }

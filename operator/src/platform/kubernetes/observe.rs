@@ -27,6 +27,7 @@ use crate::observed::{
     Growth, LifeState, LifeView, MembershipView, NodeState, NodeView, ObjectView, Observed,
     Pending, Role, Seen, SlotsView, VolumeView,
 };
+use crate::planted::Bug;
 use crate::platform::calls::leader_slot;
 use crate::platform::doors::{entropy, now};
 use crate::platform::members::{Answer, Members};
@@ -145,6 +146,7 @@ impl Kubernetes {
                     .filter_map(|claim| Some((names.slot_of_claim(&claim.name_any())?, claim)));
                 Seen::Known(ours.collect())
             }
+            Err(_) if Bug::FailedListIsEmpty.lives() => Seen::Known(BTreeMap::new()),
             Err(error) => Seen::Unknown(error.to_string()),
         }
     }
@@ -335,7 +337,7 @@ impl Kubernetes {
             .is_ok_and(|sight| sight.object.spec.update.adopt_operator_changes);
         let same_spec = drift::annotation(live, INPUTS) == Some(&set.inputs);
         let same_template = drift::annotation(live, objects::RENDERED) == Some(&set.digest);
-        if same_spec && !same_template && !adopts {
+        if same_spec && !same_template && !adopts && !Bug::OperatorChangeRolls.lives() {
             return false;
         }
         if self.is_applied(&set_id(&self.name), &set.digest, live) {
@@ -345,7 +347,8 @@ impl Kubernetes {
             let (live, ours) = (&live["spec"][field], &set.body["spec"][field]);
             drift::holds(live, ours, false)
         };
-        !(same_spec && same_template && spec("template") && spec("updateStrategy"))
+        let untouched = spec("template") && spec("updateStrategy");
+        !(same_spec && same_template && (untouched || Bug::ForeignTemplateStays.lives()))
     }
 
     async fn volumes(

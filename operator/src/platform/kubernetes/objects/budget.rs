@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::super::names::LABEL_ROLE;
 use super::{Inputs, Object, absent, present};
 use crate::crd::EvictionPolicy;
+use crate::planted::Bug;
 
 /// The budget, or its absence where the spec disables it.
 pub(super) fn render(inputs: &Inputs) -> Result<Object, String> {
@@ -19,10 +20,17 @@ pub(super) fn render(inputs: &Inputs) -> Result<Object, String> {
         return Ok(absent::<PodDisruptionBudget>(names.cluster.clone()));
     }
     let target = u32::try_from(inputs.spec.replicas).unwrap_or(0);
-    let needed = inputs.voters.max(target) / 2 + 1;
+    let living = Bug::BudgetFollowsTheLiving.lives();
+    let size = if living {
+        inputs.voters
+    } else {
+        inputs.voters.max(target)
+    };
+    let needed = size / 2 + 1;
     let mut selector = names.selector();
     selector.insert(LABEL_ROLE.to_owned(), "voter".to_owned());
     let policy = match wanted.unhealthy_pod_eviction_policy {
+        EvictionPolicy::IfHealthyBudget if Bug::BudgetBlocksTheBroken.lives() => "",
         EvictionPolicy::IfHealthyBudget => "IfHealthyBudget",
         EvictionPolicy::AlwaysAllow => "AlwaysAllow",
     };

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::{Inputs, Object, digest, present};
 use crate::crd::KvClusterSpec;
+use crate::planted::Bug;
 
 /// The settings as variables.
 fn data(spec: &KvClusterSpec) -> BTreeMap<String, String> {
@@ -32,6 +33,9 @@ fn variable(flag: &str) -> String {
 
 /// The ConfigMap's name.
 pub(super) fn name(inputs: &Inputs) -> String {
+    if Bug::ConfigInPlace.lives() {
+        return format!("{}-config", inputs.names.cluster);
+    }
     let content = json!(data(inputs.spec));
     format!(
         "{}-config-{}",

@@ -20,6 +20,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::super::names::{LABEL_EPOCH, PORT_ADMIN, PORT_CLIENT, PORT_PEER};
 use super::{Inputs, config};
 use crate::crd::{ANNOTATION_RESTARTED_AT, ImageSpec, PullPolicy};
+use crate::planted::Bug;
 
 /// The user and group of the process and of its files.
 const USER: i64 = 65_532;
@@ -81,6 +82,11 @@ pub(super) fn template(inputs: &Inputs) -> PodTemplateSpec {
 
 /// The image by digest, or else by tag. It is never taken apart (H58).
 fn image(image: &ImageSpec, version: &str) -> String {
+    if Bug::ImageTakenApart.lives()
+        && let Some((name, _)) = image.repository.split_once(':')
+    {
+        return format!("{name}:{version}");
+    }
     match (&image.digest, &image.tag) {
         (Some(digest), _) => format!("{}@{digest}", image.repository),
         (None, Some(tag)) => format!("{}:{tag}", image.repository),
@@ -118,6 +124,11 @@ fn container(inputs: &Inputs) -> Container {
         PullPolicy::Always => "Always",
         PullPolicy::Never => "Never",
     };
+    let alive = if Bug::LivenessNeedsQuorum.lives() {
+        "/readyz"
+    } else {
+        "/livez"
+    };
     Container {
         name: "quorate".to_owned(),
         image: Some(image(&spec.image, &spec.version)),
@@ -142,7 +153,7 @@ fn container(inputs: &Inputs) -> Container {
         // The port opens when the log has been replayed, which may take a while.
         startup_probe: Some(probe("/livez", 1, 5, 900)),
         // The process only: a lost quorum is no reason to restart a member (H40).
-        liveness_probe: Some(probe("/livez", 10, 5, 6)),
+        liveness_probe: Some(probe(alive, 10, 5, 6)),
         // A linearizable read.
         readiness_probe: Some(probe("/readyz", 2, 3, 2)),
         // Clients are led elsewhere first; then the node hands leadership over on SIGTERM. The
@@ -161,6 +172,9 @@ fn container(inputs: &Inputs) -> Container {
 fn arguments(inputs: &Inputs) -> Vec<String> {
     let domain = inputs.names.peer_domain();
     let me = format!("$(POD_NAME).{domain}");
+    if Bug::MembersInTemplate.lives() {
+        return vec![format!("--initial-members={}", inputs.voters)];
+    }
     vec![
         "node".to_owned(),
         // It waits for Bootstrap or Join: no node forms a cluster by itself (H1, H2).

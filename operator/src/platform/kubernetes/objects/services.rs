@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::super::names::{LABEL_EPOCH, LABEL_ROLE, PORT_ADMIN, PORT_CLIENT, PORT_PEER};
 use super::{Inputs, Object, present};
 use crate::crd::ServiceType;
+use crate::planted::Bug;
 
 fn port(name: &str, number: u16) -> ServicePort {
     ServicePort {
@@ -32,7 +33,7 @@ pub(super) fn peers(inputs: &Inputs) -> Result<Object, String> {
         },
         spec: Some(ServiceSpec {
             cluster_ip: Some("None".to_owned()),
-            publish_not_ready_addresses: Some(true),
+            publish_not_ready_addresses: Some(!Bug::HideUnready.lives()),
             selector: Some(names.selector()),
             ports: Some(vec![
                 port("client", PORT_CLIENT),

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::super::claims;
 use super::{Inputs, RENDERED, annotate, digest, pod, prune};
+use crate::planted::Bug;
 
 /// Annotation: the digest of what the template was rendered from. While it stays, another
 /// operator version does not roll the cluster (H42).
@@ -36,6 +37,11 @@ pub struct Set {
 pub fn set(inputs: &Inputs) -> Result<Set, String> {
     let names = inputs.names;
     let template: PodTemplateSpec = pod::template(inputs);
+    let order = if Bug::OneAfterTheOther.lives() {
+        "OrderedReady"
+    } else {
+        "Parallel"
+    };
     let set = StatefulSet {
         metadata: ObjectMeta {
             name: Some(names.cluster.clone()),
@@ -47,7 +53,7 @@ pub fn set(inputs: &Inputs) -> Result<Set, String> {
         spec: Some(StatefulSetSpec {
             service_name: Some(names.peers()),
             // After an outage all start together: none waits for another (H41).
-            pod_management_policy: Some("Parallel".to_owned()),
+            pod_management_policy: Some(order.to_owned()),
             // Only we stop pods, each behind its gate (H36).
             update_strategy: Some(StatefulSetUpdateStrategy {
                 type_: Some("OnDelete".to_owned()),
