@@ -171,13 +171,8 @@ const READ_FAILS: &str = "a_read_that_fails_is_neither_an_absence_nor_a_success"
 /// makes these numbers mean other histories: `cargo xtask faults --seeds` finds them anew.
 pub const SEEDS: &[(Bug, Seed)] = &[
     (Bug::SameIdOnNewDisk, Seed::Plan(1)),
-    (Bug::PromoteUnasked, Seed::Plan(0)),
-    (Bug::FreshIdOnRetry, Seed::Plan(0)),
     (Bug::SlotsBeforeMembership, Seed::Plan(0)),
-    (Bug::RevertIsIgnored, Seed::Plan(470)),
-    (Bug::OldMembershipOnly, Seed::Plan(20)),
     (Bug::EverybodyMustBeWell, Seed::Plan(1)),
-    (Bug::AnyVolumeOfOurs, Seed::Plan(5)),
 ];
 
 /// The matrix.
