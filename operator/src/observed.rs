@@ -164,6 +164,8 @@ pub enum Pending {
     Unschedulable,
     /// Its volume does not exist (kubernetes/kubernetes#74374).
     VolumeMissing,
+    /// Its volume is asked for and not there yet.
+    VolumeUnbound,
     /// Its image cannot be had.
     Image,
     /// Anything else: quota, admission, a mount that fails.

@@ -7,6 +7,7 @@ mod convergence;
 mod kubernetes;
 mod manifests;
 mod matrix;
+mod newcomer;
 mod rng;
 mod scripts;
 mod world;

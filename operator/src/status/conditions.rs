@@ -5,6 +5,7 @@
 
 use super::{Inputs, evidence, now, quorum_state};
 use crate::crd::{ConditionStatus, KvClusterStatus};
+use crate::ids::MemberId;
 use crate::observed::{LifeState, Observed, Pending, Seen};
 use crate::plan::{Conflict, Facts, Note, Reason, conflict, quorum};
 use crate::record::OperationKind;
@@ -142,18 +143,48 @@ fn available(facts: &Facts, inputs: &Inputs) -> Finding {
             type_,
             "False",
             "NoQuorum",
-            "The cluster does not exist yet.",
+            with_trouble("The cluster does not exist yet.", inputs),
         ),
-        _ => finding(type_, "Unknown", "Unknown", unknown_words(facts)),
+        _ => finding(
+            type_,
+            "Unknown",
+            "Unknown",
+            with_trouble(&unknown_words(facts), inputs),
+        ),
     }
 }
 
 fn quorum_words(facts: &Facts) -> String {
     let (alive, voters) = (facts.healthy.len(), facts.voters.len());
-    format!(
-        "{alive} of {voters} voters are healthy and {} are needed.",
-        quorum(voters)
-    )
+    let needed = quorum(voters);
+    let counted = format!("{alive} of {voters} voters are healthy and {needed} are needed.");
+    let missing = facts
+        .voters
+        .iter()
+        .filter(|id| !facts.healthy.contains(*id));
+    let missing: Vec<String> = missing.map(|id| place(facts, *id)).collect();
+    match missing.is_empty() {
+        true => counted,
+        false => format!("{counted} Missing: {}.", missing.join(", ")),
+    }
+}
+
+/// A member and where it lives.
+fn place(facts: &Facts, id: MemberId) -> String {
+    let slot = facts.member(id).and_then(|member| member.slot);
+    match slot.map(|slot| (slot, facts.life(slot))) {
+        Some((_, Some(life))) => format!("{id} ({})", life.label),
+        Some((slot, None)) => format!("{id} (slot {slot}, which has nothing running)"),
+        None => id.to_string(),
+    }
+}
+
+/// A sentence, and the first trouble that the platform itself reports.
+fn with_trouble(sentence: &str, inputs: &Inputs) -> String {
+    match life_in_trouble(inputs) {
+        Some((_, trouble)) => format!("{sentence} {trouble}"),
+        None => sentence.to_owned(),
+    }
 }
 
 fn unknown_words(facts: &Facts) -> String {
@@ -173,7 +204,10 @@ fn quorum_healthy(facts: &Facts, inputs: &Inputs) -> Finding {
     match quorum_state(facts, inputs) {
         "True" => finding(type_, "True", "QuorumPresent", quorum_words(facts)),
         "False" => finding(type_, "False", "QuorumLost", lost_words(facts, inputs)),
-        _ => finding(type_, "Unknown", "Unreachable", unknown_words(facts)),
+        _ => {
+            let message = with_trouble(&unknown_words(facts), inputs);
+            finding(type_, "Unknown", "Unreachable", message)
+        }
     }
 }
 
@@ -212,7 +246,7 @@ fn progressing(facts: &Facts, inputs: &Inputs) -> Finding {
             )
         }
         (_, Some(step), _) => format!("Rule {}: step {}.", inputs.plan.rule, step.name()),
-        (_, None, Some(note)) => note.message.clone(),
+        (_, None, Some(note)) => with_trouble(&note.message, inputs),
         (_, None, None) => String::new(),
     };
     finding(type_, "True", reason, message)
@@ -324,6 +358,7 @@ fn life_in_trouble(inputs: &Inputs) -> Option<(&'static str, String)> {
         let reason = match &life.state {
             LifeState::Pending(Pending::Unschedulable) => "Unschedulable",
             LifeState::Pending(Pending::VolumeMissing) => "VolumeMissing",
+            LifeState::Pending(Pending::VolumeUnbound) => "VolumePending",
             LifeState::Pending(Pending::Image) => "ImagePullFailed",
             LifeState::Pending(Pending::Other) => "Pending",
             LifeState::CrashLooping { .. } => "CrashLooping",

@@ -117,6 +117,7 @@ fn state(facts: &Facts, slot: Slot) -> &'static str {
         LifeState::Starting => return "Starting",
         LifeState::Pending(Pending::Unschedulable) => return "Unschedulable",
         LifeState::Pending(Pending::VolumeMissing) => return "VolumeMissing",
+        LifeState::Pending(Pending::VolumeUnbound) => return "VolumePending",
         LifeState::Pending(Pending::Image) => return "ImagePull",
         LifeState::Pending(Pending::Other) => return "Pending",
         LifeState::Stopping => return "Stopping",

@@ -129,15 +129,74 @@ fn state(
 }
 
 fn unscheduled(pod: &Pod, claim: Option<&PersistentVolumeClaim>) -> (LifeState, Option<String>) {
-    let why = condition_text(pod, "PodScheduled");
-    if why.is_none() {
+    let Some(why) = condition_text(pod, "PodScheduled") else {
         return (LifeState::Starting, None);
-    }
-    let pending = match claim {
-        None => Pending::VolumeMissing,
-        Some(_) => Pending::Unschedulable,
     };
-    (LifeState::Pending(pending), why)
+    let (pending, trouble) = match claim {
+        None => (Pending::VolumeMissing, why),
+        // A class may wait for the pod to find a machine: then the claim is not what is in the way.
+        Some(claim) if !is_bound(claim) && is_about_volumes(&why) => {
+            (Pending::VolumeUnbound, unbound(claim, &why))
+        }
+        Some(_) => {
+            let advice = "Free some room, add machines, or ask for less in spec.resources and \
+                          spec.scheduling.";
+            let trouble = format!(
+                "no machine takes it: {}. {advice}",
+                why.trim_end_matches('.')
+            );
+            (Pending::Unschedulable, trouble)
+        }
+    };
+    (LifeState::Pending(pending), Some(trouble))
+}
+
+fn is_bound(claim: &PersistentVolumeClaim) -> bool {
+    let phase = claim
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref());
+    phase == Some("Bound")
+}
+
+/// The scheduler speaks of the claim, its class or its volume.
+fn is_about_volumes(why: &str) -> bool {
+    let why = why.to_lowercase();
+    ["persistentvolume", "persistent volume", "storageclass"]
+        .iter()
+        .any(|word| why.contains(word))
+}
+
+fn unbound(claim: &PersistentVolumeClaim, why: &str) -> String {
+    let name = claim.metadata.name.clone().unwrap_or_default();
+    let class = claim.spec.as_ref();
+    let class = class.and_then(|spec| spec.storage_class_name.clone());
+    let class = match class.filter(|class| !class.is_empty()) {
+        Some(class) => format!("of StorageClass {class}"),
+        None => "without a StorageClass (is there a default one?)".to_owned(),
+    };
+    format!(
+        "its claim {name} {class} gets no volume: {}. `kubectl describe pvc {name}` says why; most \
+         often the class does not exist or has no room.",
+        why.trim_end_matches('.')
+    )
+}
+
+/// What the kubelet says of an image, without the words that come and go while it tries again.
+fn image(container: &ContainerStatus, text: Option<String>) -> String {
+    let text = text.unwrap_or_default();
+    let quoted = format!("Back-off pulling image \"{}\": ", container.image);
+    let text = text.strip_prefix(&quoted).unwrap_or(&text);
+    let text = text.strip_prefix("ErrImagePull: ").unwrap_or(text);
+    let why = match text.is_empty() || text.starts_with("Back-off") {
+        true => String::new(),
+        false => format!(": {}", text.trim_end_matches('.')),
+    };
+    format!(
+        "its image {} cannot be fetched{why}. Correct spec.image or spec.version, or give the \
+         registry's credentials in spec.image.pullSecrets; the pod is then made anew.",
+        container.image
+    )
 }
 
 fn stuck(pod: &Pod, deleted: &Time, now: UnixMs) -> Option<String> {
@@ -170,7 +229,8 @@ fn of_container(container: &ContainerStatus) -> (LifeState, Option<String>) {
     let text = waiting.and_then(|waiting| waiting.message);
     match reason.as_str() {
         "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
-            (LifeState::Pending(Pending::Image), text.or(Some(reason)))
+            let trouble = Some(image(container, text));
+            (LifeState::Pending(Pending::Image), trouble)
         }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
             let text = text.unwrap_or_default();
@@ -292,16 +352,67 @@ mod tests {
             "status": "False", "message": "0/1 nodes are available"}]});
         let seen = of(&unscheduled);
         assert_eq!(seen.state, LifeState::Pending(Pending::Unschedulable));
-        assert_eq!(seen.trouble.as_deref(), Some("0/1 nodes are available"));
+        let trouble = seen.trouble.unwrap();
+        assert!(trouble.starts_with("no machine takes it: 0/1 nodes are available. Free"));
         assert_eq!(seen.volume, None);
         let without = view(&pod(&unscheduled), None, None, NOW);
         assert_eq!(without.state, LifeState::Pending(Pending::VolumeMissing));
         let waiting = |reason: &str| json!({"waiting": {"reason": reason, "message": "why"}});
         let image = of(&container(&waiting("ImagePullBackOff"), 0, &json!({})));
         assert_eq!(image.state, LifeState::Pending(Pending::Image));
+        let trouble = image.trouble.unwrap();
+        assert!(
+            trouble.starts_with("its image i cannot be fetched: why. Correct"),
+            "{trouble}"
+        );
         let creating = of(&container(&waiting("ContainerCreating"), 0, &json!({})));
         assert_eq!(creating.state, LifeState::Starting);
         assert!(!creating.ready, "a Ready condition is left over");
+    }
+
+    #[test]
+    fn a_claim_without_a_volume_is_told_from_a_pod_without_a_machine() {
+        let unscheduled = |message: &str| {
+            json!({"phase": "Pending", "conditions": [{"type": "PodScheduled",
+                "status": "False", "message": message}]})
+        };
+        let about = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims.";
+        let mut pending = claim("2026-01-01T00:00:10Z");
+        let seen = |claim: &PersistentVolumeClaim, message: &str| {
+            let seen = view(&pod(&unscheduled(message)), Some(claim), None, NOW);
+            (seen.state, seen.trouble.unwrap())
+        };
+        let (state, trouble) = seen(&pending, about);
+        assert_eq!(state, LifeState::Pending(Pending::VolumeUnbound));
+        assert!(
+            trouble.contains("without a StorageClass (is there a default one?)"),
+            "{trouble}"
+        );
+        pending.spec = serde_json::from_value(json!({"storageClassName": "fast"})).unwrap();
+        assert!(
+            seen(&pending, about)
+                .1
+                .contains("data-orders-1 of StorageClass fast gets no")
+        );
+        let unschedulable = LifeState::Pending(Pending::Unschedulable);
+        assert_eq!(
+            seen(&pending, "too little cpu").0,
+            unschedulable,
+            "the class waits for it"
+        );
+        pending.status = serde_json::from_value(json!({"phase": "Bound"})).unwrap();
+        assert_eq!(seen(&pending, about).0, unschedulable);
+    }
+
+    #[test]
+    fn the_words_about_an_image_are_the_same_at_every_try() {
+        let said = |reason: &str, message: &str| {
+            let waiting = json!({"waiting": {"reason": reason, "message": message}});
+            of(&container(&waiting, 0, &json!({}))).trouble.unwrap()
+        };
+        let first = said("ErrImagePull", "failed to resolve i: not found");
+        let later = "Back-off pulling image \"i\": ErrImagePull: failed to resolve i: not found";
+        assert_eq!(said("ImagePullBackOff", later), first);
     }
 
     #[test]
