@@ -3,7 +3,7 @@
 //! Must not know: what is sent there.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
 /// Where one peer URL leads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,18 +70,36 @@ pub fn resolve(urls: &[String]) -> io::Result<Vec<Place>> {
     }
 }
 
+/// The ports of the URLs at an address that is known; asks nobody.
+pub fn places_at(urls: &[String], address: IpAddr) -> Vec<Place> {
+    let place = |url: &String| {
+        let (secure, authority) = split(url).ok()?;
+        let (_, port) = authority.rsplit_once(':')?;
+        Some(Place {
+            address: SocketAddr::new(address, port.parse().ok()?),
+            host: host(authority).to_owned(),
+            secure,
+        })
+    };
+    urls.iter().filter_map(place).collect()
+}
+
 fn places(url: &str) -> io::Result<Vec<Place>> {
     let (secure, authority) = split(url).map_err(io::Error::other)?;
-    let host = authority
-        .rsplit_once(':')
-        .map_or(authority, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
     let places = authority.to_socket_addrs()?.map(|address| Place {
         address,
-        host: host.to_owned(),
+        host: host(authority).to_owned(),
         secure,
     });
     Ok(places.collect())
+}
+
+/// The host of `host:port`, without brackets.
+fn host(authority: &str) -> &str {
+    let host = authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 #[cfg(test)]
@@ -100,6 +118,19 @@ mod tests {
             (places[1].host.as_str(), places[1].secure),
             ("127.0.0.1", false)
         );
+    }
+
+    #[test]
+    fn a_known_address_takes_port_and_name_of_each_url_and_skips_what_is_none() {
+        let urls = ["https://a.b:1", "nonsense", "http://[::1]:2/"].map(str::to_owned);
+        let at = IpAddr::from([10, 0, 0, 7]);
+        let found = places_at(&urls, at);
+        let place = |port, host: &str, secure| Place {
+            address: SocketAddr::new(at, port),
+            host: host.to_owned(),
+            secure,
+        };
+        assert_eq!(found, [place(1, "a.b", true), place(2, "::1", false)]);
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub use wire::DecodeError;
 use crate::metrics::PeerMetrics;
 use crate::storage::PeerLife;
 use crate::tls::Port;
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpListener;
@@ -123,8 +124,11 @@ pub struct Transport {
     who: Arc<receiver::Who>,
     sink: Arc<dyn Sink>,
     acceptor: receiver::Acceptor,
-    links: BTreeMap<u64, Arc<sender::Link>>,
+    links: Arc<Links>,
 }
+
+/// Outgoing connections by member; the acceptor tells them who has called.
+type Links = Mutex<BTreeMap<u64, Arc<sender::Link>>>;
 
 impl Transport {
     /// Listens; refuses every caller with `NotReady` until [`Transport::identify`].
@@ -133,20 +137,23 @@ impl Transport {
     /// When a thread cannot be started.
     pub fn start(port: PeerPort, sink: Arc<dyn Sink>) -> io::Result<Self> {
         let who = Arc::new(receiver::Who::empty());
-        let acceptor = receiver::Acceptor::start(port, Arc::clone(&who), Arc::clone(&sink))?;
+        let links = Arc::new(Links::default());
+        let known = (Arc::clone(&who), Arc::clone(&links));
+        let acceptor = receiver::Acceptor::start(port, known, Arc::clone(&sink))?;
         Ok(Self {
             who,
             sink,
             acceptor,
-            links: BTreeMap::new(),
+            links,
         })
     }
 
     /// From now on we are somebody. `None`: nobody again (removed, stopping).
     pub fn identify(&mut self, local: Option<Local>) {
         if local.is_none() {
-            self.links.values().for_each(|link| link.close());
-            self.links.clear();
+            let mut links = self.links.lock();
+            links.values().for_each(|link| link.close());
+            links.clear();
         }
         self.who.store(local.map(Arc::new));
     }
@@ -160,25 +167,22 @@ impl Transport {
         let Some(local) = self.who.load_full() else {
             return Ok(());
         };
-        let gone: Vec<u64> = self
-            .links
-            .keys()
-            .filter(|id| !peers.contains_key(id))
-            .copied()
-            .collect();
-        for id in gone {
-            if let Some(link) = self.links.remove(&id) {
+        let mut links = self.links.lock();
+        links.retain(|id, link| {
+            let stays = peers.contains_key(id);
+            if !stays {
                 link.close();
             }
-        }
+            stays
+        });
         for (&id, urls) in peers {
-            match self.links.get(&id) {
+            match links.get(&id) {
                 Some(link) => link.set_urls(urls),
                 None if id == local.member || urls.is_empty() => {}
                 None => {
                     let (local, sink) = (Arc::clone(&local), Arc::clone(&self.sink));
                     let link = sender::Link::start(id, urls.clone(), local, sink)?;
-                    self.links.insert(id, link);
+                    links.insert(id, link);
                 }
             }
         }
@@ -187,7 +191,8 @@ impl Transport {
 
     /// Sends whole frames to a peer without blocking; see [`Sent`].
     pub fn send(&self, to: u64, frames: Vec<u8>, must_connect: bool) -> Sent {
-        match self.links.get(&to) {
+        let link = self.links.lock().get(&to).cloned();
+        match link {
             Some(link) => link.send(frames, must_connect),
             None => Sent::Disconnected,
         }
@@ -196,9 +201,8 @@ impl Transport {
     /// When the outgoing connection to `peer` was established, ms of the process clock.
     #[must_use]
     pub fn connected_since_ms(&self, peer: u64) -> Option<u64> {
-        self.links
-            .get(&peer)
-            .and_then(|link| link.connected_since_ms())
+        let links = self.links.lock();
+        links.get(&peer).and_then(|link| link.connected_since_ms())
     }
 
     /// Closes what a peer has opened here: it was removed.
@@ -222,7 +226,7 @@ pub fn connect_snapshot(
     peer: u64,
     urls: &[String],
 ) -> Result<PeerStream, ConnectError> {
-    let stream = sender::dial(urls, local.tls.as_deref())?;
+    let stream = sender::dial(urls, None, local.tls.as_deref())?;
     let reply = sender::handshake(&stream, &local.hello(peer, Purpose::Snapshot))?;
     if reply.member != peer {
         return Err(ConnectError::RefusedHere(HelloRefusal::OtherMember));
@@ -242,7 +246,7 @@ pub fn query_membership(urls: &[String], tls: Option<&Arc<Port>>) -> Result<Vec<
         peer_urls: Vec::new(),
         tls: tls.cloned(),
     };
-    let stream = sender::dial(urls, nobody.tls.as_deref())?;
+    let stream = sender::dial(urls, None, nobody.tls.as_deref())?;
     let mut bytes = Vec::new();
     nobody.hello(0, Purpose::Query).put(&mut bytes);
     stream

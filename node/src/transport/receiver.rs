@@ -10,7 +10,7 @@ use super::message::{PeerMessage, put_membership};
 use super::sender::{HANDSHAKE_TIMEOUT, configure};
 use super::stream::PeerStream;
 use super::wire::DecodeError;
-use super::{Local, PeerPort, Sink};
+use super::{Links, Local, PeerPort, Sink};
 use crate::metrics::PeerMetrics;
 use crate::tls::{Port, Side};
 use arc_swap::ArcSwapOption;
@@ -60,6 +60,7 @@ enum Closed {
 
 struct Shared {
     who: Arc<Who>,
+    links: Arc<Links>,
     sink: Arc<dyn Sink>,
     /// `None`: plaintext.
     tls: Option<Arc<Port>>,
@@ -86,9 +87,14 @@ pub(super) struct Acceptor {
 }
 
 impl Acceptor {
-    pub(super) fn start(port: PeerPort, who: Arc<Who>, sink: Arc<dyn Sink>) -> io::Result<Self> {
+    pub(super) fn start(
+        port: PeerPort,
+        (who, links): (Arc<Who>, Arc<Links>),
+        sink: Arc<dyn Sink>,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             who,
+            links,
             sink,
             tls: port.tls,
             stopping: AtomicBool::new(false),
@@ -289,6 +295,10 @@ fn serve(shared: &Shared, number: u64, socket: &Arc<TcpStream>) -> Result<(), Cl
         Purpose::Messages => {
             replace(shared, number, hello.from);
             shared.sink.connected(hello.from, &hello.peer_urls);
+            let link = shared.links.lock().get(&hello.from).cloned();
+            if let (Some(link), Ok(from)) = (link, socket.peer_addr()) {
+                link.called(from.ip(), hello.life());
+            }
             socket.set_read_timeout(None)?;
             receive(shared, &local, hello.from, &mut reader)
         }

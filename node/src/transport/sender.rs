@@ -12,13 +12,14 @@ use super::hello::{Hello, HelloRefusal, HelloReply, Purpose};
 use super::stream::{PeerStream, failure_within};
 use super::{Local, Sink};
 use crate::metrics::PeerMetrics;
+use crate::storage::PeerLife;
 use crate::tls::{Port, Side};
 use parking_lot::{Condvar, Mutex};
 use quorate_api::tls::HandshakeFailure;
 use rustix::net::SendFlags;
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,7 +28,10 @@ use std::time::Duration;
 pub const BACKLOG_BYTES_MAX: usize = 64 << 20;
 /// Bytes kept for a peer while there is no connection: what was said last, not history.
 pub const BACKLOG_DISCONNECTED_BYTES_MAX: usize = 256 << 10;
-/// Longest time to dial and to be answered.
+/// Longest wait for one address to accept: not long enough for a second SYN, for the next attempt
+/// is one, and it asks the resolver again where the peer is now.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest time to be answered.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time a blocking write may take before the connection is given up.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,6 +46,10 @@ struct State {
     urls: Vec<String>,
     /// The socket of the live connection.
     stream: Option<Arc<TcpStream>>,
+    /// The life of the peer at its other end.
+    life: Option<PeerLife>,
+    /// Where the peer has called from, until that has been tried.
+    caller: Option<IpAddr>,
     /// Bytes must be encrypted, which the link's thread does.
     secure: bool,
     backlog: VecDeque<Vec<u8>>,
@@ -83,6 +91,8 @@ impl Link {
         let state = State {
             urls,
             stream: None,
+            life: None,
+            caller: None,
             secure: false,
             backlog: VecDeque::new(),
             backlog_bytes: 0,
@@ -120,6 +130,20 @@ impl Link {
         if !urls.is_empty() && state.urls != urls {
             state.urls = urls.to_vec();
             self.wake.notify_one();
+        }
+    }
+
+    /// The peer has called us from `from`, in this life. A connection to an earlier life leads to a
+    /// process that is gone, even if the network never says so; and where the peer is now, it
+    /// knows before the resolver does.
+    pub(super) fn called(&self, from: IpAddr, life: PeerLife) {
+        let mut state = self.state.lock();
+        if state.stream.is_none() {
+            state.caller = Some(from);
+            self.wake.notify_one();
+        } else if state.life != Some(life) {
+            state.caller = Some(from);
+            self.drop_stream(&mut state);
         }
     }
 
@@ -195,14 +219,14 @@ impl Link {
     fn run(&self) {
         let mut backoff = BACKOFF_MIN;
         let mut complained = None;
-        while let Some(urls) = self.urls() {
-            match self.connect(&urls) {
-                Ok(stream) => {
+        while let Some((urls, caller)) = self.target() {
+            match self.connect(&urls, caller) {
+                Ok((stream, life)) => {
                     tracing::info!(peer = %format_args!("{:x}", self.peer), "connected to peer");
                     backoff = BACKOFF_MIN;
                     complained = None;
                     self.counters.active.set(1);
-                    self.serve(&stream);
+                    self.serve(&stream, life);
                     self.counters.active.set(0);
                     self.counters.disconnected.inc();
                 }
@@ -221,7 +245,7 @@ impl Link {
                         complained = Some(text);
                     }
                     let mut state = self.state.lock();
-                    if !state.closed {
+                    if !state.closed && state.caller.is_none() {
                         self.wake.wait_for(&mut state, backoff);
                     }
                     backoff = (backoff * 2).min(BACKOFF_MAX);
@@ -230,13 +254,19 @@ impl Link {
         }
     }
 
-    fn urls(&self) -> Option<Vec<String>> {
-        let state = self.state.lock();
-        (!state.closed).then(|| state.urls.clone())
+    /// What to dial next; `None` when the link is closed.
+    fn target(&self) -> Option<(Vec<String>, Option<IpAddr>)> {
+        let mut state = self.state.lock();
+        let caller = state.caller.take();
+        (!state.closed).then(|| (state.urls.clone(), caller))
     }
 
-    fn connect(&self, urls: &[String]) -> Result<PeerStream, ConnectError> {
-        let stream = dial(urls, self.local.tls.as_deref())?;
+    fn connect(
+        &self,
+        urls: &[String],
+        caller: Option<IpAddr>,
+    ) -> Result<(PeerStream, PeerLife), ConnectError> {
+        let stream = dial(urls, caller, self.local.tls.as_deref())?;
         let hello = self.local.hello(self.peer, Purpose::Messages);
         let reply = handshake(&stream, &hello)?;
         if reply.member != self.peer {
@@ -249,16 +279,18 @@ impl Link {
             .socket()
             .set_write_timeout(Some(WRITE_TIMEOUT))
             .map_err(ConnectError::Io)?;
-        Ok(stream)
+        Ok((stream, reply.life()))
     }
 
     /// Writes the backlog whenever there is one, until the connection is lost.
-    fn serve(&self, stream: &PeerStream) {
+    fn serve(&self, stream: &PeerStream, life: PeerLife) {
         let mut state = self.state.lock();
         if state.closed {
             return;
         }
         state.stream = Some(stream.shared_socket());
+        state.life = Some(life);
+        state.caller = None;
         state.secure = stream.is_secure();
         self.since_ms.store(self.sink.now_ms(), Ordering::Release);
         self.connected.store(true, Ordering::Release);
@@ -351,8 +383,19 @@ impl From<FrameError> for ConnectError {
     }
 }
 
-/// Dials the first place that answers, and begins TLS where the peer port has it.
-pub(super) fn dial(urls: &[String], tls: Option<&Port>) -> Result<PeerStream, ConnectError> {
+/// Dials the first place that answers, and begins TLS where the peer port has it. `caller`: where
+/// the peer was seen last, which is tried before the resolver is asked.
+pub(super) fn dial(
+    urls: &[String],
+    caller: Option<IpAddr>,
+    tls: Option<&Port>,
+) -> Result<PeerStream, ConnectError> {
+    let seen = caller.map(|caller| address::places_at(urls, caller));
+    for place in seen.unwrap_or_default() {
+        if let Ok(stream) = connect(&place, tls) {
+            return Ok(stream);
+        }
+    }
     let places = address::resolve(urls).map_err(ConnectError::Io)?;
     let mut failure = ConnectError::Io(io::ErrorKind::NotFound.into());
     for place in places {
@@ -382,7 +425,7 @@ fn connect(place: &Place, tls: Option<&Port>) -> Result<PeerStream, ConnectError
         }
     }
     let socket =
-        TcpStream::connect_timeout(&place.address, HANDSHAKE_TIMEOUT).map_err(ConnectError::Io)?;
+        TcpStream::connect_timeout(&place.address, CONNECT_TIMEOUT).map_err(ConnectError::Io)?;
     configure(&socket).map_err(ConnectError::Io)?;
     let socket = Arc::new(socket);
     match tls {
