@@ -56,7 +56,7 @@ pub fn harm_all(bench: &Bench, load: &UnderLoad) -> Result<()> {
         Allowed::ONE_DOWN,
         |cluster| kill_leader(bench, cluster),
     )?;
-    load.step("drain by evictions", 3, Allowed::ONE_AFTER_THE_OTHER, drain)
+    load.step("drain by evictions", 3, Allowed::ONE_DOWN, drain)
 }
 
 /// Changes by the spec and by hand.

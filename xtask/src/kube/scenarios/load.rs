@@ -35,13 +35,6 @@ impl Allowed {
         gap_max: Some(GAP_MAX),
         down_max: 1,
     };
-    /// One voter after the other, without a pause. The bound is wider than for one voter: a peer
-    /// whose pod has a new address is reached again only by the next attempt to connect, and who is
-    /// handed the office meanwhile waits for its vote. Seen: up to 3.2 s on a busy machine.
-    pub const ONE_AFTER_THE_OTHER: Self = Self {
-        gap_max: Some(Duration::from_secs(5)),
-        down_max: 1,
-    };
     /// Nobody may go down.
     pub const NONE_DOWN: Self = Self {
         gap_max: Some(GAP_MAX),
@@ -52,6 +45,13 @@ impl Allowed {
         gap_max: None,
         down_max: usize::MAX,
     };
+}
+
+/// Whether a gap beyond its bound is a failure. On a machine that others slow down a gap says
+/// little
+/// about us: with `QUORATE_KUBE_GAPS=shown` it is printed, and only what is lost is judged.
+fn gaps_judged() -> bool {
+    std::env::var_os("QUORATE_KUBE_GAPS").is_none_or(|how| how != "shown")
 }
 
 impl UnderLoad {
@@ -115,7 +115,7 @@ impl UnderLoad {
             figures.acknowledged,
             figures.failed
         );
-        if let Some(gap_max) = allowed.gap_max {
+        if let Some(gap_max) = allowed.gap_max.filter(|_| gaps_judged()) {
             ensure!(
                 figures.gap <= gap_max,
                 "no write was acknowledged for {:?}, longer than {gap_max:?}, until {:.1} s after \
