@@ -48,8 +48,8 @@ struct State {
     stream: Option<Arc<TcpStream>>,
     /// The life of the peer at its other end.
     life: Option<PeerLife>,
-    /// Where the peer has called from, until that has been tried.
-    caller: Option<IpAddr>,
+    /// Where the peer has called from and in which life, until that has been tried.
+    caller: Option<(IpAddr, PeerLife)>,
     /// Bytes must be encrypted, which the link's thread does.
     secure: bool,
     backlog: VecDeque<Vec<u8>>,
@@ -139,10 +139,10 @@ impl Link {
     pub(super) fn called(&self, from: IpAddr, life: PeerLife) {
         let mut state = self.state.lock();
         if state.stream.is_none() {
-            state.caller = Some(from);
+            state.caller = Some((from, life));
             self.wake.notify_one();
         } else if state.life != Some(life) {
-            state.caller = Some(from);
+            state.caller = Some((from, life));
             self.drop_stream(&mut state);
         }
     }
@@ -257,7 +257,7 @@ impl Link {
     /// What to dial next; `None` when the link is closed.
     fn target(&self) -> Option<(Vec<String>, Option<IpAddr>)> {
         let mut state = self.state.lock();
-        let caller = state.caller.take();
+        let caller = state.caller.take().map(|(from, _)| from);
         (!state.closed).then(|| (state.urls.clone(), caller))
     }
 
@@ -285,7 +285,9 @@ impl Link {
     /// Writes the backlog whenever there is one, until the connection is lost.
     fn serve(&self, stream: &PeerStream, life: PeerLife) {
         let mut state = self.state.lock();
-        if state.closed {
+        let called_since = state.caller.is_some_and(|(_, called)| called != life);
+        if state.closed || called_since {
+            // Another life called while we shook hands with this one: dial where it is.
             return;
         }
         state.stream = Some(stream.shared_socket());
