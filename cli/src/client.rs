@@ -1,10 +1,10 @@
 //! Calls to a cluster: which endpoint is asked, what is tried again, and what an error means.
 //!
 //! Two rules carry the safety of every verb. A *read* may be asked again, of any endpoint. A
-//! *write*
-//! is handed to one connection at most once: until a connection stands nothing was sent and another
-//! endpoint may be tried; after that only the member's answer tells whether the write happened, and
-//! without an answer the outcome is unknown (exit code 3). Must not know: any particular verb.
+//! *write* is handed to one connection at most once: until a connection stands nothing was sent and
+//! another endpoint may be tried; after that only the member's answer tells whether the write
+//! happened, and without an answer the outcome is unknown (exit code 3). Must not know: any
+//! particular verb.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -4,8 +4,7 @@
 //! stop in good order.
 //!
 //! Reading order: `env`, `storage`, `kv`, `replica`, `tls`, `transport`, `server`; `config` and
-//! `flags`
-//! say what a node can be told.
+//! `flags` say what a node can be told.
 
 pub mod config;
 pub mod env;

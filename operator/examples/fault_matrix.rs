@@ -1,6 +1,5 @@
 //! Prints the fault matrix as the document `docs/fault-matrix.md`, or, with `--proofs`, one line
-//! for
-//! each test that must fail while a bug lives: hazard, bug, test.
+//! for each test that must fail while a bug lives: hazard, bug, test.
 //!
 //! `cargo xtask fix` writes the document, CI compares it, `cargo xtask faults` runs the proofs.
 

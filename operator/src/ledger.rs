@@ -1,9 +1,8 @@
 //! The record inside the status: from the one to the other and back, without loss.
 //!
 //! Both platforms keep the record in a `KvClusterStatus` (of the object, or in a file), so that
-//! what a
-//! human sees is what the operator goes by. A field that cannot be read is an error and never a
-//! default: a forgotten latch would let a second cluster be founded.
+//! what a human sees is what the operator goes by. A field that cannot be read is an error and
+//! never a default: a forgotten latch would let a second cluster be founded.
 
 use std::fmt::Display;
 use std::str::FromStr;

@@ -46,8 +46,7 @@ pub struct Observed {
     /// The membership by a linearizable read. Before bootstrap it is `Unknown`.
     pub membership: Seen<MembershipView>,
     /// Names of the other objects (services, certificates, set template…) whose live content
-    /// differs
-    /// from what the spec renders to, in the order in which they are to be applied.
+    /// differs from what the spec renders to, in the order in which they are to be applied.
     pub objects_due: Seen<Vec<String>>,
     /// The time of this pass.
     pub now: UnixMs,

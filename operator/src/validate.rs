@@ -1,12 +1,9 @@
 //! The resource becomes `Desired`, or a list of errors that each name the field and the remedy.
 //!
 //! PURE. Checks again everything that the API server's schema and CEL rules check, because a
-//! manifest
-//! on the local platform has met neither, and because CEL is best effort for what depends on
-//! status.
-//! A change that must wait for an operation is no error, since an error would keep that operation
-//! from
-//! ever ending: it becomes a warning, and the planner does the right thing.
+//! manifest on the local platform has met neither, and because CEL is best effort for what depends
+//! on status. A change that must wait for an operation is no error, since an error would keep that
+//! operation from ever ending: it becomes a warning, and the planner does the right thing.
 
 use crate::crd::{
     ANNOTATION_ABORT_OPERATION, ANNOTATION_REPLACE_MEMBER, BootstrapSpec, Destination, KvCluster,

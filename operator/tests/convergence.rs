@@ -1,6 +1,5 @@
 //! After any mix of crashes, lost replies, dead slots, lost volumes, moved leaders and edited
-//! specs,
-//! the cluster ends up as the spec says, and no invariant was broken on the way.
+//! specs, the cluster ends up as the spec says, and no invariant was broken on the way.
 
 use quorate_operator::ids::Slot;
 use quorate_operator::plan::quorum;

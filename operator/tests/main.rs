@@ -1,6 +1,5 @@
 //! The planner from outside: golden scripts over a small model of the world, and the same model
-//! under
-//! random faults.
+//! under random faults.
 
 mod certificates;
 mod convergence;

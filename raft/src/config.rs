@@ -31,8 +31,7 @@ pub struct Config {
     /// A learner may become a voter when it is known to hold all but this many committed entries.
     pub promote_lag_max: u64,
     /// Which planted bug is alive (its row in the matrix of planted bugs); 0 for none. Exists only
-    /// in
-    /// builds that prove the simulator.
+    /// in builds that prove the simulator.
     #[cfg(planted)]
     pub planted: u32,
 }

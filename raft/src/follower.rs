@@ -98,8 +98,7 @@ fn append(
 }
 
 /// Answers an append. Under repair the leader learns the same, in a way that counts nowhere: it
-/// must
-/// not take our copies for a quorum's, nor our contact for a voter's.
+/// must not take our copies for a quorum's, nor our contact for a voter's.
 fn answer(
     common: &mut Common,
     from: MemberId,

@@ -34,12 +34,10 @@
 //! fields, and it is all a driver must obey. In short: `messages` may leave at once; an element of
 //! `after_persist` when its write and all before it are durable; `apply` and `reads` at once, in
 //! order. A message may be lost, repeated, delayed and reordered. A write may not be lost once it
-//! is
-//! reported by [`Node::persisted`], and the driver must stop when a write fails.
+//! is reported by [`Node::persisted`], and the driver must stop when a write fails.
 //!
 //! What cannot be, if every member keeps this contract, panics with the values in question: a
-//! member
-//! that finds another's data lost must not go on.
+//! member that finds another's data lost must not go on.
 //!
 //! # Reading order
 //!

@@ -271,9 +271,8 @@ fn announce_commit(common: &Common, to: MemberId, peer: &mut Progress, out: &mut
     }
 }
 
-/// What the peer needs next is trimmed: never name a previous entry that is not in the log (B8).
-/// A peer that is silent would not receive a snapshot either. It must reach as far as `known`,
-/// which
+/// What the peer needs next is trimmed: never name a previous entry that is not in the log (B8). A
+/// peer that is silent would not receive a snapshot either. It must reach as far as `known`, which
 /// the peer knows to be committed.
 fn ask_for_snapshot(
     common: &Common,

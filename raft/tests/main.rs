@@ -1,6 +1,5 @@
 //! Tests of the core from outside: scripts in an operator's words, random histories, counting
-//! against
-//! an obvious version, what is refused at start.
+//! against an obvious version, what is refused at start.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 

@@ -1,6 +1,5 @@
 //! The end of a history: everything heals, clients are served again and fall silent, and the
-//! cluster
-//! must settle and stay so.
+//! cluster must settle and stay so.
 
 use crate::checkers::{Violation, ensure};
 use crate::options::{ELECTION_TICKS, TICK_US};
@@ -36,8 +35,7 @@ impl World<'_> {
     }
 
     /// Lets a healed cluster serve, fall silent and settle, and asks whether it did. Ends as soon
-    /// as
-    /// it has, and has stayed so for a while.
+    /// as it has, and has stayed so for a while.
     pub(crate) fn settle(&mut self) -> Result<(), Violation> {
         let end = self.healed_at + HEALING_TICKS_MAX * TICK_US;
         let mut settled: Option<(u64, Term)> = None;

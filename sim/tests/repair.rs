@@ -2,8 +2,7 @@
 //! the leader is gone, and a member that never had the entries campaigns.
 //!
 //! Whatever rots, nothing acknowledged is lost: the damaged member helps nobody into office until
-//! it
-//! has got back what it held, and the end of the repair survives a power loss.
+//! it has got back what it held, and the end of the repair survives a power loss.
 
 use quorate_node::env::{Disk, Rng};
 use quorate_node::storage::{Recovered, Verdict, Wal, WalOptions};

@@ -102,8 +102,7 @@ impl Proposals {
     }
 
     /// These, sent in `term`, did not reach the log, for certain: they go again. What was sent
-    /// again
-    /// in a later term meanwhile stays with the leader of that term.
+    /// again in a later term meanwhile stays with the leader of that term.
     pub(super) fn mark_unsent(&mut self, counters: impl IntoIterator<Item = u64>, term: Term) {
         for counter in counters {
             if let Some(proposal) = self.all.get_mut(&counter)

@@ -5,11 +5,9 @@
 //! and stay on theirs: a request crosses threads only on its way to the replica and back.
 //!
 //! Reading order: `secure`, `connection`, `grpc`, `methods`, `frame`, `handlers`, `convert`,
-//! `status`,
-//! `rest`, `probes`, `info`.
-//! Must not know: Raft, the log, how the state machine stores anything.
-//! Caveat: connections are handed out in turn, so a thread with few but busy ones may be the
-//! slowest; spreading streams instead would cost a hand-over per request.
+//! `status`, `rest`, `probes`, `info`. Must not know: Raft, the log, how the state machine stores
+//! anything. Caveat: connections are handed out in turn, so a thread with few but busy ones may be
+//! the slowest; spreading streams instead would cost a hand-over per request.
 
 mod client_io;
 mod connection;

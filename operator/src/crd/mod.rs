@@ -1,10 +1,9 @@
 //! The `KvCluster` resource: what a user writes (`spec`) and sees (`status`).
 //!
 //! These are types and their schema, without decisions: `validate` turns the spec into `Desired`,
-//! and
-//! `status` makes the status. Assumes nothing. Must not know: clients, plans.
-//! Caveat: the types accept unknown fields when they are decoded, so that one object of a future
-//! schema cannot break a watch (H53); manifests are checked against the schema by `manifest`.
+//! and `status` makes the status. Assumes nothing. Must not know: clients, plans. Caveat: the types
+//! accept unknown fields when they are decoded, so that one object of a future schema cannot break
+//! a watch (H53); manifests are checked against the schema by `manifest`.
 
 mod access;
 mod rules;

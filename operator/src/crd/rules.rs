@@ -1,10 +1,9 @@
 //! The CEL rules of the resource and the merge keys of its lists, as tables.
 //!
 //! CEL is best effort for what depends on status; `validate` checks every rule again and the
-//! planner
-//! is the guarantee. A rule with `oldSelf` must be true when nothing it reads has changed:
-//! otherwise
-//! a mere status write could fail it and block the operator itself (kubernetes/kubernetes#129503).
+//! planner is the guarantee. A rule with `oldSelf` must be true when nothing it reads has changed:
+//! otherwise a mere status write could fail it and block the operator itself
+//! (kubernetes/kubernetes#129503).
 
 /// One rule of the API server's validation.
 pub(super) struct CelRule {

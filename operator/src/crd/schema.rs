@@ -1,10 +1,9 @@
 //! The CustomResourceDefinition: the derived schema with rules and merge keys, bounded and slimmed.
 //!
 //! Every list, map and string gets a maximum, or the API server refuses the rules for their cost.
-//! The
-//! descriptions of embedded Kubernetes types are left out, or the file would exceed what
-//! client-side
-//! apply can store. Assumes the derive's output. Must not know: files; whoever calls writes them.
+//! The descriptions of embedded Kubernetes types are left out, or the file would exceed what
+//! client-side apply can store. Assumes the derive's output. Must not know: files; whoever calls
+//! writes them.
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;

@@ -1,8 +1,7 @@
 //! What a user sees, and where the operator keeps its records.
 //!
 //! 64-bit IDs are sixteen hexadecimal digits, because JSON numbers lose precision. Times are RFC
-//! 3339
-//! in UTC. Every field may be missing: an empty status is a valid state (H11).
+//! 3339 in UTC. Every field may be missing: an empty status is a valid state (H11).
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;

@@ -2,8 +2,7 @@
 //!
 //! PURE: text in, value out. The resource's own schema says what may be written, so what a user may
 //! write here and on Kubernetes is the same. Assumes nothing about the text. Must not know: where
-//! the
-//! file came from, beyond the name it is given for messages.
+//! the file came from, beyond the name it is given for messages.
 
 mod check;
 mod tree;

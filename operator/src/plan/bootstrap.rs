@@ -1,9 +1,8 @@
 //! Rule 6: a cluster comes to be (protocol 3.3), or is taken over from its volumes.
 //!
 //! Exactly one bootstrap instruction, to one volume and directory that are written down first.
-//! Should
-//! another directory be found there afterwards, nobody can know whether writes were acknowledged on
-//! the first, so the planner stops and a human decides.
+//! Should another directory be found there afterwards, nobody can know whether writes were
+//! acknowledged on the first, so the planner stops and a human decides.
 
 use super::{Decision, Facts, Latch, Note, Reason, Step, Verdict, note};
 use crate::desired::Bootstrap;

@@ -1,11 +1,9 @@
 //! Gates: what must hold, by facts read in this pass, before the membership is changed.
 //!
 //! A gate is an ordered slice of named guards. The first that fails is the reason given, so the
-//! same
-//! world always gives the same reason. Guards fail closed: what is not known does not hold. The
-//! node
-//! repeats the arithmetic when it is asked; these guards exist so that it is not asked in vain, and
-//! so that people are told why.
+//! same world always gives the same reason. Guards fail closed: what is not known does not hold.
+//! The node repeats the arithmetic when it is asked; these guards exist so that it is not asked in
+//! vain, and so that people are told why.
 //!
 //! Words: `V` voters, `A` voters that answer, have caught up and are heard by the leader, `q(n)` a
 //! majority of n.

@@ -244,10 +244,8 @@ const fn rule(
 /// The planner's order. The first rule that yields a step wins.
 ///
 /// An operation comes before everything that could begin another. What keeps members alive
-/// (`slots`,
-/// `restart`) never waits for an operation: an operation that waits for a dead voter would
-/// otherwise
-/// wait for ever.
+/// (`slots`, `restart`) never waits for an operation: an operation that waits for a dead voter
+/// would otherwise wait for ever.
 const RULES: &[Rule] = &[
     rule("deletion", Asked::WhenIdle, delete::decide),
     rule("identity", Asked::WhenIdle, identity::decide),

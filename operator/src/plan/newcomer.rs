@@ -1,10 +1,9 @@
 //! A member on its way in: rows 2 to 11 of protocol 3.4, shared by growth and replacement.
 //!
 //! Assumes that the intent is written. A learner first, always (H9); the leader's match decides
-//! when it
-//! becomes a voter (H14); one that does not get there before its deadline is given up (H15). An ID
-//! is
-//! joined on one directory only, which is written down before the ID is first used (I5).
+//! when it becomes a voter (H14); one that does not get there before its deadline is given up
+//! (H15). An ID is joined on one directory only, which is written down before the ID is first used
+//! (I5).
 
 use super::guard::{ADD_LEARNER, PROMOTE, REMOVE_LEARNER, pass};
 use super::{Decision, Facts, Note, Outcome, Reason, Step, Verdict, note, volumes};

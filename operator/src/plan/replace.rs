@@ -1,9 +1,8 @@
 //! Replacement of one lost member in place (protocol 3.6), on positive evidence only.
 //!
 //! Unreachable is not absent: a timeout, a pending pod or a dead process is no evidence, however
-//! long
-//! it lasts (H8, H59). Evidence is a volume that is not there or not the member's, a node that says
-//! so itself, or a human's word.
+//! long it lasts (H8, H59). Evidence is a volume that is not there or not the member's, a node that
+//! says so itself, or a human's word.
 
 use super::guard::{REMOVE_LEARNER, REMOVE_VOTER, pass};
 use super::newcomer::{self, Arrival};

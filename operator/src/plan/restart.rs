@@ -63,8 +63,7 @@ fn pause_ms(death: &Death) -> i64 {
 /// The slot's volume was made for this slot of this cluster, and its member is or is to be one.
 ///
 /// A volume without a stamp is started on only for a newcomer: its node alone can tell whether it
-/// is
-/// empty, and a node with data of others changes nothing by running.
+/// is empty, and a node with data of others changes nothing by running.
 fn runs_on_its_own(facts: &Facts, slot: Slot) -> bool {
     let Ok(Some(volume)) = facts.volume(slot) else {
         return false;

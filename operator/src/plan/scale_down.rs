@@ -160,8 +160,7 @@ fn give_way(facts: &Facts, operation: &Operation, down: &ScaleDown, note: Note) 
 }
 
 /// Moves leadership to a voter that stays: one attempt per term, best effort, except that going
-/// from
-/// two to one needs it (H24, H25). The attempt is written down before it is made.
+/// from two to one needs it (H24, H25). The attempt is written down before it is made.
 fn transfer(facts: &Facts, operation: &Operation, down: &ScaleDown) -> Option<Decision> {
     let membership = facts.membership?;
     let leader = membership.leader?;

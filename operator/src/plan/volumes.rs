@@ -1,10 +1,8 @@
 //! A fresh volume for a newcomer, in a slot that may still hold another member's.
 //!
 //! A volume of a present member is never deleted (I6). A volume nobody stamped is deleted only if
-//! an
-//! intent names it; otherwise it is taken over if the node on it says that it is empty, and left to
-//! a
-//! human if not. Assumes a known membership.
+//! an intent names it; otherwise it is taken over if the node on it says that it is empty, and left
+//! to a human if not. Assumes a known membership.
 
 use super::{Decision, Facts, Reason, Step, newcomer, note};
 use crate::desired::VolumePolicy;

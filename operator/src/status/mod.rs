@@ -151,8 +151,8 @@ fn quorum_status(facts: &Facts, inputs: &Inputs, previous: &KvClusterStatus) -> 
 }
 
 /// `True`, `False` or `Unknown`, by the leader's word on its voters: a member that is slow to
-/// answer
-/// us is no lost quorum while the leader hears it. Decisions ask for more (`Facts::healthy`).
+/// answer us is no lost quorum while the leader hears it. Decisions ask for more
+/// (`Facts::healthy`).
 fn quorum_state(facts: &Facts, inputs: &Inputs) -> &'static str {
     let heard = |id: &&crate::ids::MemberId| {
         let member = facts.member(**id);

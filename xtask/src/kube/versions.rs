@@ -26,8 +26,7 @@ pub struct Program {
 #[derive(Debug)]
 pub enum Source {
     /// A command of `k8s.io/kubernetes`, by the Go expression that makes it. The module replaces
-    /// its
-    /// own parts by local folders, so that it cannot be installed by name.
+    /// its own parts by local folders, so that it cannot be installed by name.
     Kubernetes {
         /// Import path of the package that has the constructor.
         package: &'static str,

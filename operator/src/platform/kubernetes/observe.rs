@@ -406,8 +406,7 @@ impl Kubernetes {
     }
 
     /// The claim's volume can only be used on machines of which none exists any more (H34).
-    /// Whatever
-    /// cannot be read is no evidence.
+    /// Whatever cannot be read is no evidence.
     async fn is_on_lost_machine(&self, claim: &PersistentVolumeClaim) -> bool {
         let Some(volume) = claim
             .spec

@@ -1,12 +1,10 @@
 //! One cluster on this machine: its directory, its manifest, and the processes of its set.
 //!
 //! Every pass begins with what a kubelet and a set controller do elsewhere (`keep`): it notices
-//! ends,
-//! kills what does not stop, removes volumes whose deletion was asked for, and starts slots of the
-//! set
-//! in which nothing was started yet. Everything else happens only as a step (`platform.rs`). Calls
-//! to
-//! the disk block: the files are small, and nothing else waits in this process.
+//! ends, kills what does not stop, removes volumes whose deletion was asked for, and starts slots
+//! of the set in which nothing was started yet. Everything else happens only as a step
+//! (`platform.rs`). Calls to the disk block: the files are small, and nothing else waits in this
+//! process.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

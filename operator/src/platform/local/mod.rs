@@ -9,10 +9,9 @@
 //! | member calls | the admin service on loopback, `platform/members.rs` |
 //!
 //! `cluster.rs` holds them together, `platform.rs` makes reads and single effects of them, `run.rs`
-//! is
-//! the loop around the passes.
-//! Children run on when the operator is killed, and the next one takes them over; asked to stop, it
-//! stops them in order. Assumes Linux (`/proc`). Must not know: the planner's rules, the terminal.
+//! is the loop around the passes. Children run on when the operator is killed, and the next one
+//! takes them over; asked to stop, it stops them in order. Assumes Linux (`/proc`). Must not know:
+//! the planner's rules, the terminal.
 //!
 //! ```text
 //! DIR/lock                held by the running operator; its PID is in it

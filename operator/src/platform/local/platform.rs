@@ -1,8 +1,7 @@
 //! Observation and effects on this machine: [`Platform`] for child processes.
 //!
 //! `observe` reads and `apply` does exactly one thing; neither decides. Must not know: what a step
-//! is
-//! good for, how a process is kept (`life.rs`) or a member asked (`admin.rs`).
+//! is good for, how a process is kept (`life.rs`) or a member asked (`admin.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

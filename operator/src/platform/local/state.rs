@@ -1,10 +1,8 @@
 //! What the platform remembers about a cluster: the file `state.json` next to the members' data.
 //!
 //! It is to this platform what the object in the API server is to the other: the last good
-//! manifest,
-//! the size of the set, and the status with the operator's records. Every write is atomic and
-//! durable
-//! before the effect it announces. Must not know: what the records mean.
+//! manifest, the size of the set, and the status with the operator's records. Every write is atomic
+//! and durable before the effect it announces. Must not know: what the records mean.
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,5 @@
 //! One case per CEL rule of the CRD: an object, or a change of one, that the rule lets pass, and
-//! one
-//! that it refuses. `cel` runs them and fails when a rule has no case.
+//! one that it refuses. `cel` runs them and fails when a rule has no case.
 //!
 //! All texts are JSON merge patches over the smallest valid object.
 

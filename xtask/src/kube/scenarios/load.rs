@@ -48,8 +48,7 @@ impl Allowed {
 }
 
 /// Whether a gap beyond its bound is a failure. On a machine that others slow down a gap says
-/// little
-/// about us: with `QUORATE_KUBE_GAPS=shown` it is printed, and only what is lost is judged.
+/// little about us: with `QUORATE_KUBE_GAPS=shown` it is printed, and only what is lost is judged.
 fn gaps_judged() -> bool {
     std::env::var_os("QUORATE_KUBE_GAPS").is_none_or(|how| how != "shown")
 }
