@@ -67,6 +67,9 @@ pub struct NodeConfig {
     pub tls: tls::Settings,
     /// How an empty directory becomes a member.
     pub start: Start,
+    /// Which life of the cluster this node is to take part in: a directory of an earlier one stays
+    /// out. 0: that of its directory.
+    pub epoch: u64,
     /// Interval between heartbeats of a leader, ms.
     pub heartbeat_ms: u64,
     /// Base of the election timeout, ms; at least five heartbeats.
@@ -104,6 +107,7 @@ impl NodeConfig {
             listen_admin: Some(any_port),
             tls: tls::Settings::default(),
             start: Start::Managed,
+            epoch: 0,
             heartbeat_ms: 100,
             election_ms: 1000,
             snapshot_count: 10_000,

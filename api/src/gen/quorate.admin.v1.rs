@@ -39,6 +39,16 @@ pub struct IdentityResponse {
     /// The certificate in force on each port that speaks TLS; a port that is missing here is plaintext.
     #[prost(message, repeated, tag = "13")]
     pub certificates: ::prost::alloc::vec::Vec<PortCertificate>,
+    /// The last entry of its log, its term, and how far it is known to be committed and applied; 0
+    /// unless it runs as a member.
+    #[prost(uint64, tag = "14")]
+    pub last_log_term: u64,
+    #[prost(uint64, tag = "15")]
+    pub last_log_index: u64,
+    #[prost(uint64, tag = "16")]
+    pub commit: u64,
+    #[prost(uint64, tag = "17")]
+    pub applied: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PortCertificate {
@@ -173,6 +183,20 @@ pub struct JoinResponse {
     pub already: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecoverRequest {
+    #[prost(string, tag = "1")]
+    pub cluster_uuid: ::prost::alloc::string::String,
+    /// The epoch that begins; the node must have been started with it.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RecoverResponse {
+    /// This same recovery had been done before.
+    #[prost(bool, tag = "1")]
+    pub already: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct MemberAddRequest {
     #[prost(fixed64, tag = "1")]
     pub member_id: u64,
@@ -300,6 +324,9 @@ pub enum State {
     Repairing = 4,
     /// Will not start with this directory; `detail` says why and what to do.
     Refusing = 5,
+    /// Its directory is of an epoch that has ended: it neither votes, campaigns nor serves. It waits
+    /// for Recover, or to be replaced.
+    Fenced = 6,
 }
 impl State {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -314,6 +341,7 @@ impl State {
             Self::Removed => "STATE_REMOVED",
             Self::Repairing => "STATE_REPAIRING",
             Self::Refusing => "STATE_REFUSING",
+            Self::Fenced => "STATE_FENCED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -325,6 +353,7 @@ impl State {
             "STATE_REMOVED" => Some(Self::Removed),
             "STATE_REPAIRING" => Some(Self::Repairing),
             "STATE_REFUSING" => Some(Self::Refusing),
+            "STATE_FENCED" => Some(Self::Fenced),
             _ => None,
         }
     }
@@ -610,6 +639,32 @@ pub mod admin_client {
                 .insert(GrpcMethod::new("quorate.admin.v1.Admin", "Join"));
             self.inner.unary(req, path, codec).await
         }
+        /// Begins a later epoch of the cluster on a fenced node, with this member alone: what its log
+        /// holds stays, what only others held is lost. Durable before it answers.
+        pub async fn recover(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RecoverRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RecoverResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/quorate.admin.v1.Admin/Recover",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("quorate.admin.v1.Admin", "Recover"));
+            self.inner.unary(req, path, codec).await
+        }
         /// Adds a learner under an ID that was never used.
         pub async fn member_add(
             &mut self,
@@ -770,6 +825,12 @@ pub mod admin_server {
             &self,
             request: tonic::Request<super::JoinRequest>,
         ) -> std::result::Result<tonic::Response<super::JoinResponse>, tonic::Status>;
+        /// Begins a later epoch of the cluster on a fenced node, with this member alone: what its log
+        /// holds stays, what only others held is lost. Durable before it answers.
+        async fn recover(
+            &self,
+            request: tonic::Request<super::RecoverRequest>,
+        ) -> std::result::Result<tonic::Response<super::RecoverResponse>, tonic::Status>;
         /// Adds a learner under an ID that was never used.
         async fn member_add(
             &self,
@@ -1033,6 +1094,49 @@ pub mod admin_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = JoinSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/quorate.admin.v1.Admin/Recover" => {
+                    #[allow(non_camel_case_types)]
+                    struct RecoverSvc<T: Admin>(pub Arc<T>);
+                    impl<T: Admin> tonic::server::UnaryService<super::RecoverRequest>
+                    for RecoverSvc<T> {
+                        type Response = super::RecoverResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RecoverRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Admin>::recover(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RecoverSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

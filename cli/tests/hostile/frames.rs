@@ -41,6 +41,7 @@ fn hello(member: &Member) -> Hello {
     let to = u64::from_str_radix(&member.status("member_id"), 16).expect("a member ID");
     Hello {
         cluster_uuid,
+        epoch: 1,
         from: 77,
         to,
         directory_id: [7; 16],
@@ -190,6 +191,14 @@ fn callers_who_are_not_who_they_should_be_are_refused_with_the_reason() {
                 ..good.clone()
             },
             HelloRefusal::OtherCluster,
+        ),
+        (
+            "another epoch",
+            Hello {
+                epoch: 2,
+                ..good.clone()
+            },
+            HelloRefusal::OtherEpoch,
         ),
         (
             "another member",

@@ -201,6 +201,9 @@ pub(super) fn with_limits(raw: &Raw, mut config: NodeConfig) -> Result<NodeConfi
     let streams = positive(raw, "max-concurrent-streams")?;
     config.max_concurrent_streams = u32::try_from(streams).unwrap_or(u32::MAX);
     config.strict_reconfig_check = raw.bool("strict-reconfig-check")?;
+    let epoch = raw.number("epoch")?;
+    config.epoch = u64::try_from(epoch)
+        .map_err(|_| UsageError::invalid(format!("--epoch={epoch} must not be negative")))?;
     Ok(config)
 }
 

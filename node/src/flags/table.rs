@@ -144,6 +144,13 @@ const FLAGS: &[Flag] = &[
         Served,
         "wait for Bootstrap or Join through the admin service",
     ),
+    flag(
+        "epoch",
+        "0",
+        Number,
+        Served,
+        "epoch of the cluster; data of an earlier one stays out (0: any)",
+    ),
     // TLS of clients.
     flag(
         "cert-file",

@@ -480,6 +480,9 @@ impl Core {
                     join.cluster_uuid == self.config.cluster_uuid && join.member_id == self.id();
                 let _ = reply.send(self.already_joined(same));
             }
+            AdminCall::Recover { recover, reply } => {
+                let _ = reply.send(self.already_recovered(recover));
+            }
             AdminCall::Membership { reply } => {
                 let _ = reply.send(Ok(self.view()));
             }

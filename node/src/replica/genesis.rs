@@ -23,6 +23,9 @@ pub(super) const WAL_DIR: &str = "wal";
 /// Where the revision log lives in the data directory.
 pub(super) const HISTORY_DIR: &str = "history";
 
+/// The epoch of a cluster whose quorum was never lost.
+pub(super) const FIRST_EPOCH: u64 = 1;
+
 /// Why an empty directory did not become a member's.
 #[derive(Debug, thiserror::Error)]
 pub enum GenesisError {
@@ -61,12 +64,19 @@ pub enum GenesisError {
 pub(super) struct NewMember {
     pub(super) cluster: ClusterInfo,
     pub(super) member_id: u64,
+    /// Which life of the cluster, from 1.
+    pub(super) epoch: u64,
     /// The first entry of a new cluster; `None` to join a running one.
     pub(super) first_entry: Option<Entry>,
 }
 
 /// The only member of a new cluster.
-pub(super) fn bootstrap(cluster_uuid: [u8; 16], member_id: u64, peer_urls: &[String]) -> NewMember {
+pub(super) fn bootstrap(
+    cluster_uuid: [u8; 16],
+    epoch: u64,
+    member_id: u64,
+    peer_urls: &[String],
+) -> NewMember {
     let cluster = ClusterInfo {
         uuid: cluster_uuid,
         id: ids::cluster_id(&[member_id]),
@@ -80,6 +90,7 @@ pub(super) fn bootstrap(cluster_uuid: [u8; 16], member_id: u64, peer_urls: &[Str
     NewMember {
         cluster,
         member_id,
+        epoch: epoch.max(FIRST_EPOCH),
         first_entry,
     }
 }
@@ -142,6 +153,7 @@ pub(super) fn from_static_list(
     Ok(NewMember {
         cluster,
         member_id,
+        epoch: FIRST_EPOCH,
         first_entry,
     })
 }
@@ -197,7 +209,12 @@ pub(super) fn found(
     }
     // A member without its list is refused: it may have forgotten whom it must not trust.
     PeersSeen::create(&**disk, dir.directory_id())?;
-    dir.become_member(new.cluster.uuid, new.cluster.id, MemberId(new.member_id), 1)?;
+    dir.become_member(
+        new.cluster.uuid,
+        new.cluster.id,
+        MemberId(new.member_id),
+        new.epoch,
+    )?;
     Ok((wal, recovered))
 }
 

@@ -6,7 +6,8 @@
 use super::inbox::{INBOX_REQUESTS_MAX, Inbox, Refused};
 use super::input::{AdminCall, Input};
 use super::types::{
-    AdminError, Bootstrap, CanStop, Join, MemberAdd, MembershipView, ReplicaStatus, RequestError,
+    AdminError, Bootstrap, CanStop, Join, MemberAdd, MembershipView, Recover, ReplicaStatus,
+    RequestError,
 };
 use crate::env::Clock;
 use crate::kv::{self, Command, RequestId};
@@ -102,6 +103,17 @@ impl Handle {
     /// [`AdminError::AlreadyJoined`] when the directory belongs to another member or cluster.
     pub async fn join(&self, join: Join) -> Result<(), AdminError> {
         self.admin(|reply| AdminCall::Join { join, reply }).await
+    }
+
+    /// Makes this node, whose directory is of an earlier epoch than it was started with, the only
+    /// member of its cluster in that epoch. What its log holds is kept; what only others held is
+    /// lost. Durable on return. Repeating the same call succeeds.
+    ///
+    /// # Errors
+    /// [`AdminError::Invalid`] when the node is not in that position; the text says why.
+    pub async fn recover(&self, recover: Recover) -> Result<(), AdminError> {
+        self.admin(|reply| AdminCall::Recover { recover, reply })
+            .await
     }
 
     /// Adds a member; returns its ID and the membership after the change.

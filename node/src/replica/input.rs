@@ -4,7 +4,9 @@
 
 use super::room::Held;
 use super::snapshots::ReceivedSnapshot;
-use super::types::{AdminError, Bootstrap, CanStop, Join, MemberAdd, MembershipView, RequestError};
+use super::types::{
+    AdminError, Bootstrap, CanStop, Join, MemberAdd, MembershipView, Recover, RequestError,
+};
 use crate::kv;
 use crate::transport::{HelloRefusal, PeerMessage};
 use quorate_raft::{LogIndex, PersistId, Term};
@@ -100,6 +102,11 @@ pub(super) enum AdminCall {
     },
     /// Become an added member.
     Join { join: Join, reply: AdminReply<()> },
+    /// Begin a later epoch alone.
+    Recover {
+        recover: Recover,
+        reply: AdminReply<()>,
+    },
     /// Add a member.
     MemberAdd {
         id: u64,
@@ -140,7 +147,9 @@ impl AdminCall {
     pub(super) fn refuse(self, error: &AdminError) {
         // Whoever asked may have gone away.
         match self {
-            Self::Bootstrap { reply, .. } | Self::Join { reply, .. } => {
+            Self::Bootstrap { reply, .. }
+            | Self::Join { reply, .. }
+            | Self::Recover { reply, .. } => {
                 drop(reply.send(Err(error.clone())));
             }
             Self::MemberAdd { reply, .. }

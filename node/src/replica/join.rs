@@ -1,10 +1,11 @@
 //! `Join`: how a node becomes a member that has been added, in an empty directory or in that of a
-//! removed member.
+//! removed member or of one whose epoch has ended.
 //!
 //! Must not know: who asked, HTTP, gRPC.
 
-use super::genesis::{HISTORY_DIR, NewMember, WAL_DIR};
+use super::genesis::{FIRST_EPOCH, HISTORY_DIR, NewMember, WAL_DIR};
 use super::lifecycle::{Life, ask};
+use super::recover::is_fenced;
 use super::types::{AdminError, Join, RequestError};
 use crate::{kv, storage};
 
@@ -19,10 +20,20 @@ impl Life {
             uuid: cluster_uuid,
             id: 0,
         };
+        let mut epoch = self.config.epoch.max(FIRST_EPOCH);
+        let fenced = self.fenced_member();
         for seed in &join.seeds {
-            let Ok(found) = ask(std::slice::from_ref(seed), self.peer_tls.as_ref()) else {
+            let Ok((found, theirs)) = ask(std::slice::from_ref(seed), self.peer_tls.as_ref())
+            else {
                 continue;
             };
+            if theirs < self.config.epoch {
+                return Err(AdminError::Invalid(format!(
+                    "seed {seed:?} is of epoch {theirs}, which has ended: this node is told to take \
+                     part in epoch {}; ask a member of that one",
+                    self.config.epoch
+                )));
+            }
             if found.cluster.uuid != cluster_uuid {
                 return Err(AdminError::Invalid(format!(
                     "seed {seed:?} belongs to another cluster; ask the members of the right one"
@@ -39,7 +50,12 @@ impl Life {
                      one: remove it, add a new member, and join under the new ID"
                 )));
             }
-            cluster = found.cluster;
+            if fenced.is_some_and(|old| found.removed.contains(&old)) {
+                self.dir
+                    .mark_removed()
+                    .map_err(|error| AdminError::Invalid(error.to_string()))?;
+            }
+            (cluster, epoch) = (found.cluster, theirs);
             break;
         }
         if let Some(old) = self.dir.identity() {
@@ -51,8 +67,15 @@ impl Life {
         self.become_member(&NewMember {
             cluster,
             member_id,
+            epoch,
             first_entry: None,
         })
+    }
+
+    /// The member of an ended epoch whose directory this is.
+    fn fenced_member(&self) -> Option<u64> {
+        let identity = self.dir.identity()?;
+        is_fenced(&identity, self.config.epoch).then_some(identity.member_id.0)
     }
 
     /// A directory that is not empty may be displaced only when it is that of the removed member
@@ -61,7 +84,7 @@ impl Life {
         let Some(old) = self.dir.identity() else {
             return Ok(());
         };
-        if !old.removed {
+        if !old.removed && self.fenced_member().is_none() {
             return Err(AdminError::Request(RequestError::Stale));
         }
         let named = join.displaces == Some(old.member_id.0);

@@ -11,6 +11,7 @@ use super::genesis::{self, GenesisError, NewMember, WAL_DIR};
 use super::handle::Shared;
 use super::input::{AdminCall, Input};
 use super::owner::{Doors, LifeError};
+use super::recover::is_fenced;
 use super::repair;
 use super::shell::{Ended, History, Shell};
 use super::snapshots;
@@ -47,13 +48,14 @@ const FIND_CLUSTER_WAIT: Duration = Duration::from_millis(500);
 /// How long a node without a cluster sleeps before it looks at its inbox again.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 
-pub(super) fn idle_status(dir: &DataDir) -> ReplicaStatus {
+pub(super) fn idle_status(dir: &DataDir, epoch_told: u64) -> ReplicaStatus {
     let identity = dir.identity();
     ReplicaStatus {
         phase: match identity {
             None => Phase::Unjoined,
             Some(identity) if identity.removed => Phase::Removed,
             Some(identity) if identity.stale => Phase::Stale,
+            Some(identity) if is_fenced(&identity, epoch_told) => Phase::Fenced,
             Some(_) => Phase::Joined,
         },
         cluster_id: identity.map_or(0, |identity| identity.cluster_id),
@@ -69,6 +71,7 @@ pub(super) fn idle_status(dir: &DataDir) -> ReplicaStatus {
         applied: 0,
         durable: 0,
         last: 0,
+        last_term: 0,
         membership_index: 0,
         membership_settled: false,
         members: Arc::from([]),
@@ -93,7 +96,7 @@ pub(super) struct Life {
 }
 
 /// What ended a phase without a cluster.
-enum Idle {
+pub(super) enum Idle {
     Stopped,
     Founded,
 }
@@ -101,10 +104,11 @@ enum Idle {
 impl Life {
     pub(super) fn live(&mut self) -> Result<(), LifeError> {
         loop {
-            self.shared.status.store(Arc::new(idle_status(&self.dir)));
+            let status = idle_status(&self.dir, self.config.epoch);
+            self.shared.status.store(Arc::new(status));
             let idle = match self.dir.identity() {
                 None => match self.config.start.clone() {
-                    Start::Managed => self.wait(RequestError::Unjoined)?,
+                    Start::Managed => self.wait(&RequestError::Unjoined)?,
                     Start::Static {
                         initial_cluster,
                         state,
@@ -124,8 +128,11 @@ impl Life {
                         }
                     },
                 },
-                Some(identity) if identity.removed => self.wait(RequestError::Removed)?,
+                Some(identity) if identity.removed => self.wait(&RequestError::Removed)?,
                 Some(identity) if identity.stale => self.stay_out(identity)?,
+                Some(identity) if is_fenced(&identity, self.config.epoch) => {
+                    self.stay_fenced(identity)?
+                }
                 Some(identity) => match self.run_member(identity)? {
                     Ended::Stopped => return Ok(()),
                     Ended::Removed => {
@@ -175,7 +182,7 @@ impl Life {
     }
 
     /// Answers admin calls until one of them gives this node an identity.
-    fn wait(&mut self, refusal: RequestError) -> Result<Idle, LifeError> {
+    pub(super) fn wait(&mut self, refusal: &RequestError) -> Result<Idle, LifeError> {
         let mut batch = Vec::new();
         loop {
             self.shared.inbox.wait_and_drain(&mut batch, IDLE_WAIT);
@@ -193,8 +200,8 @@ impl Life {
                             [] => &self.config.advertise_peer_urls,
                             urls => urls,
                         };
-                        let new =
-                            genesis::bootstrap(bootstrap.cluster_uuid, bootstrap.member_id, urls);
+                        let (uuid, epoch) = (bootstrap.cluster_uuid, self.config.epoch);
+                        let new = genesis::bootstrap(uuid, epoch, bootstrap.member_id, urls);
                         let result = self.become_member(&new);
                         let founded = result.is_ok();
                         let _ = reply.send(result);
@@ -212,10 +219,21 @@ impl Life {
                             return Ok(Idle::Founded);
                         }
                     }
+                    Input::Admin(AdminCall::Recover { recover, reply })
+                        if matches!(refusal, RequestError::Fenced { .. }) =>
+                    {
+                        if let Err(refused) = self.check_recovery(recover) {
+                            let _ = reply.send(Err(refused));
+                            continue;
+                        }
+                        self.begin_epoch(recover.epoch)?;
+                        let _ = reply.send(Ok(()));
+                        return Ok(Idle::Founded);
+                    }
                     Input::Admin(AdminCall::Membership { reply }) => {
                         let _ = reply.send(Ok(self.empty_view()));
                     }
-                    other => refuse(other, &refusal),
+                    other => refuse(other, refusal),
                 }
             }
         }
@@ -232,7 +250,7 @@ impl Life {
              ID and never takes part again. Remove this member from the cluster and add a new one; \
              start that with an empty data directory and --initial-cluster-state=existing"
         );
-        self.wait(RequestError::Stale)
+        self.wait(&RequestError::Stale)
     }
 
     fn empty_view(&self) -> MembershipView {
@@ -270,7 +288,11 @@ impl Life {
         let mut batch = Vec::new();
         loop {
             for url in &others {
-                let Ok(found) = ask(std::slice::from_ref(url), self.peer_tls.as_ref()) else {
+                let asked = ask(std::slice::from_ref(url), self.peer_tls.as_ref());
+                // Whoever is of an epoch that has ended knows nothing of the members of today.
+                let Some((found, epoch)) =
+                    asked.ok().filter(|(_, epoch)| *epoch >= self.config.epoch)
+                else {
                     continue;
                 };
                 let us = found.members.values().find(|member| {
@@ -296,6 +318,7 @@ impl Life {
                     let new = NewMember {
                         cluster: found.cluster,
                         member_id: us.id,
+                        epoch,
                         first_entry: None,
                     };
                     self.found(&new)?;
@@ -331,6 +354,9 @@ impl Life {
             Some(opened) => opened,
             None => self.open_log(&identity)?,
         };
+        if identity.recovering {
+            self.complete_epoch(&identity, &mut wal, &mut recovered)?;
+        }
         let options = Options {
             identity: history_identity(&identity),
             ..Options::default()
@@ -433,6 +459,7 @@ impl Life {
     fn local(&self, identity: &Identity) -> Local {
         Local {
             cluster_uuid: identity.cluster_uuid,
+            epoch: identity.epoch,
             member: identity.member_id.0,
             life: PeerLife {
                 directory_id: identity.directory_id,
@@ -502,13 +529,14 @@ pub(super) fn check_addresses(
     }
 }
 
-/// Asks a running member for the membership.
+/// Asks a running member for the membership, and for its epoch.
 pub(super) fn ask(
     urls: &[String],
     tls: Option<&Arc<tls::Port>>,
-) -> Result<kv::Members, transport::ConnectError> {
-    let bytes = transport::query_membership(urls, tls)?;
+) -> Result<(kv::Members, u64), transport::ConnectError> {
+    let (bytes, epoch) = transport::query_membership(urls, tls)?;
     kv::Members::decode(&bytes.into())
+        .map(|members| (members, epoch))
         .map_err(|error| transport::ConnectError::Protocol(error.to_string()))
 }
 

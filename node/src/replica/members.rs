@@ -120,7 +120,10 @@ impl Core {
                 return;
             }
             // Answered by the caller of this function.
-            AdminCall::Bootstrap { .. } | AdminCall::Join { .. } | AdminCall::Membership { .. } => {
+            AdminCall::Bootstrap { .. }
+            | AdminCall::Join { .. }
+            | AdminCall::Recover { .. }
+            | AdminCall::Membership { .. } => {
                 return;
             }
         };

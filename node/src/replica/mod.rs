@@ -20,6 +20,7 @@ mod members;
 mod owner;
 mod pending;
 mod ready;
+mod recover;
 mod repair;
 mod room;
 mod shell;
@@ -41,7 +42,7 @@ pub const PROMOTE_LAG_MAX: u64 = 1000;
 
 pub use owner::{Doors, LifeError, Replica};
 pub use types::{
-    AdminError, Bootstrap, CanStop, Join, MemberAdd, MembershipView, PeerView, Phase,
+    AdminError, Bootstrap, CanStop, Join, MemberAdd, MembershipView, PeerView, Phase, Recover,
     ReplicaStatus, RequestError, Role,
 };
 

@@ -133,7 +133,7 @@ impl Replica {
         let peers_seen = !seen.is_empty();
         let shared = Arc::new(Shared {
             inbox: Inbox::default(),
-            status: ArcSwap::from_pointee(idle_status(&dir)),
+            status: ArcSwap::from_pointee(idle_status(&dir, config.epoch)),
             reader: ArcSwapOption::empty(),
             boot_nonce: dir.boot_nonce(),
             next_request: AtomicU64::new(ids::first_counter(dir.incarnation()) + 1),

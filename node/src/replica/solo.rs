@@ -139,6 +139,7 @@ fn status(joined: bool) -> ReplicaStatus {
         applied: 10,
         durable: 10,
         last: 10,
+        last_term: 3,
         membership_index: 5,
         membership_settled: true,
         members: if joined {

@@ -58,6 +58,17 @@ pub enum RequestError {
          remove the member and add a new one with an empty directory"
     )]
     Stale,
+    /// The data directory of this member is of an epoch that has ended.
+    #[error(
+        "the data directory of this member is of epoch {epoch} and epoch {told} has begun: a lost \
+         quorum was recovered without this member, so it stays out"
+    )]
+    Fenced {
+        /// The directory's.
+        epoch: u64,
+        /// The one this node is told to take part in.
+        told: u64,
+    },
 }
 
 impl RequestError {
@@ -76,7 +87,8 @@ impl RequestError {
             | Self::TooLarge { .. }
             | Self::Unjoined
             | Self::Repairing
-            | Self::Stale => false,
+            | Self::Stale
+            | Self::Fenced { .. } => false,
         }
     }
 }
@@ -165,6 +177,9 @@ pub enum Phase {
     Repairing,
     /// A member whose directory is an older copy, or a new one under an old ID: stays out (W7).
     Stale,
+    /// A member whose directory is of an epoch that has ended: neither votes, campaigns nor serves;
+    /// it waits to be told to begin the new one, or to be replaced.
+    Fenced,
     /// Was a member; stays out for good.
     Removed,
     /// Stopping: transfers leadership and finishes what was accepted.
@@ -180,6 +195,7 @@ impl Phase {
             Self::Joined => "joined",
             Self::Repairing => "repairing",
             Self::Stale => "stale",
+            Self::Fenced => "fenced",
             Self::Removed => "removed",
             Self::Stopping => "stopping",
         }
@@ -259,6 +275,8 @@ pub struct ReplicaStatus {
     pub durable: u64,
     /// Last entry in the log.
     pub last: u64,
+    /// Its term.
+    pub last_term: u64,
     /// Index of the newest membership entry (expected by compare-and-set).
     pub membership_index: u64,
     /// Whether that entry has committed and no change is under way.
@@ -316,6 +334,15 @@ pub struct Join {
     pub seeds: Vec<String>,
     /// On a `removed` node: the member ID whose data may be discarded.
     pub displaces: Option<u64>,
+}
+
+/// `Recover`: this node begins a later epoch of its cluster as the only member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recover {
+    /// UUID of the cluster's history.
+    pub cluster_uuid: [u8; 16],
+    /// The epoch that begins: the one this node was started with.
+    pub epoch: u64,
 }
 
 /// `MemberAdd`.

@@ -42,6 +42,8 @@ pub struct Config {
     pub listen_admin: Option<SocketAddr>,
     /// Name of this member, for people.
     pub name: String,
+    /// Which life of the cluster this node is told to take part in; 0: that of its directory.
+    pub epoch: u64,
     /// Digest of the configuration, told by the admin service.
     pub config_hash: String,
     /// Largest encoded request, bytes.
@@ -72,6 +74,7 @@ impl Config {
             listen_client: node.listen_client.clone(),
             listen_admin: node.listen_admin,
             name: node.name.clone(),
+            epoch: node.epoch,
             config_hash,
             max_request_bytes: node.max_request_bytes,
             max_txn_ops: node.max_txn_ops,
@@ -154,7 +157,7 @@ impl Context {
     pub(super) fn reader(&self) -> Result<Arc<kv::Reader>, Status> {
         self.handle
             .reader()
-            .ok_or_else(|| phase_error(self.handle.status().phase).into())
+            .ok_or_else(|| self.phase_error(&self.handle.status()).into())
     }
 
     /// The header of an answer about `revision`.
@@ -169,9 +172,26 @@ impl Context {
     pub(super) fn check_phase(&self, replica: &ReplicaStatus) -> Result<(), Status> {
         match replica.phase {
             Phase::Joined | Phase::Stopping => Ok(()),
-            phase @ (Phase::Unjoined | Phase::Repairing | Phase::Stale | Phase::Removed) => {
-                Err(phase_error(phase).into())
+            Phase::Unjoined | Phase::Repairing | Phase::Stale | Phase::Fenced | Phase::Removed => {
+                Err(self.phase_error(replica).into())
             }
+        }
+    }
+
+    /// Why a member that stands so serves nothing.
+    pub(super) fn phase_error(&self, replica: &ReplicaStatus) -> RequestError {
+        match replica.phase {
+            Phase::Unjoined => RequestError::Unjoined,
+            Phase::Repairing => RequestError::Repairing,
+            Phase::Stale => RequestError::Stale,
+            Phase::Fenced => RequestError::Fenced {
+                epoch: replica.epoch,
+                told: self.config.epoch,
+            },
+            Phase::Removed => RequestError::Removed,
+            // A member without a state to read yet: it is still being restored.
+            Phase::Joined => RequestError::NoLeader,
+            Phase::Stopping => RequestError::Stopped,
         }
     }
 
@@ -188,18 +208,6 @@ pub(super) fn header(replica: &ReplicaStatus, revision: i64) -> pb::ResponseHead
         member_id: replica.member_id,
         revision,
         raft_term: replica.term,
-    }
-}
-
-fn phase_error(phase: Phase) -> RequestError {
-    match phase {
-        Phase::Unjoined => RequestError::Unjoined,
-        Phase::Repairing => RequestError::Repairing,
-        Phase::Stale => RequestError::Stale,
-        Phase::Removed => RequestError::Removed,
-        // A member without a state to read yet: it is still being restored.
-        Phase::Joined => RequestError::NoLeader,
-        Phase::Stopping => RequestError::Stopped,
     }
 }
 

@@ -128,7 +128,10 @@ impl From<RequestError> for Status {
             RequestError::Unjoined
             | RequestError::Removed
             | RequestError::Repairing
-            | RequestError::Stale => Self::new(Code::Unavailable, format!("quorate: {error}")),
+            | RequestError::Stale
+            | RequestError::Fenced { .. } => {
+                Self::new(Code::Unavailable, format!("quorate: {error}"))
+            }
         }
     }
 }

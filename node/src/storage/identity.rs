@@ -47,6 +47,9 @@ pub struct Identity {
     pub stale: bool,
     /// Which life of the cluster: grows only when a lost quorum was recovered by hand.
     pub epoch: u64,
+    /// The epoch has begun here, and the log may still lack the membership that begins it: this
+    /// member alone.
+    pub recovering: bool,
 }
 
 /// What [`DataDir::open`] found.
@@ -80,6 +83,7 @@ pub(crate) struct MemberRecord {
     removed: bool,
     stale: bool,
     epoch: u64,
+    recovering: bool,
 }
 
 /// What the copies of the identity look like.
@@ -223,6 +227,7 @@ impl DataDir {
             removed: false,
             stale: false,
             epoch,
+            recovering: false,
         };
         if let Some(old) = self.record.member {
             if (old.cluster_uuid, old.member_id) != (cluster_uuid, member_id) {
@@ -278,6 +283,50 @@ impl DataDir {
         let member = Some(MemberRecord {
             stale: true,
             ..member
+        });
+        self.save(IdentityRecord {
+            member,
+            ..self.record
+        })
+    }
+
+    /// Begins a later epoch with this member alone (a lost quorum is recovered by hand). Durable on
+    /// return, and there is no way back: until [`DataDir::end_recovery`] every start completes it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] from the device.
+    ///
+    /// # Panics
+    /// When the directory is nobody's, or `epoch` is not a later one.
+    pub fn begin_recovery(&mut self, epoch: u64) -> Result<(), Error> {
+        let old = self.record.member.expect("only a member's epoch can end");
+        assert!(
+            epoch > old.epoch,
+            "epoch {epoch} is not after epoch {}",
+            old.epoch
+        );
+        let member = Some(MemberRecord {
+            epoch,
+            recovering: true,
+            ..old
+        });
+        self.save(IdentityRecord {
+            member,
+            ..self.record
+        })
+    }
+
+    /// The log durably ends with the membership that begins the epoch. Durable on return.
+    ///
+    /// # Errors
+    /// [`Error::Io`] from the device.
+    pub fn end_recovery(&mut self) -> Result<(), Error> {
+        let Some(old) = self.record.member else {
+            return Ok(());
+        };
+        let member = Some(MemberRecord {
+            recovering: false,
+            ..old
         });
         self.save(IdentityRecord {
             member,
@@ -447,7 +496,9 @@ fn encode(record: &IdentityRecord) -> Vec<u8> {
         bytes.extend_from_slice(&member.cluster_id.to_le_bytes());
         bytes.extend_from_slice(&member.member_id.0.to_le_bytes());
         bytes.extend_from_slice(&member.epoch.to_le_bytes());
-        let marks = u64::from(member.removed) | u64::from(member.stale) << 1;
+        let marks = u64::from(member.removed)
+            | u64::from(member.stale) << 1
+            | u64::from(member.recovering) << 2;
         bytes.extend_from_slice(&marks.to_le_bytes());
     }
     bytes.resize(IDENTITY_BYTES - 4, 0);
@@ -488,6 +539,7 @@ fn decode_fields(bytes: &[u8]) -> Result<IdentityRecord, super::codec::Malformed
             member_id,
             removed: marks & 1 != 0,
             stale: marks & 2 != 0,
+            recovering: marks & 4 != 0,
             epoch,
         })
     } else {
@@ -514,6 +566,7 @@ impl IdentityRecord {
             removed: member.removed,
             stale: member.stale,
             epoch: member.epoch,
+            recovering: member.recovering,
         })
     }
 }
@@ -560,6 +613,7 @@ mod tests {
             removed: false,
             stale: false,
             epoch: 1,
+            recovering: false,
         };
         assert_eq!(opened, Opened::Member(identity));
         let refused = dir
@@ -590,6 +644,21 @@ mod tests {
             let (dir, _) = open(root.path()).unwrap();
             let identity = dir.identity().unwrap();
             assert!(identity.stale && !identity.removed);
+        }
+    }
+
+    #[test]
+    fn an_epoch_that_has_begun_stays_begun_and_is_completed_once() {
+        let root = directory();
+        let (mut dir, _) = open(root.path()).unwrap();
+        dir.become_member([5; 16], 55, MemberId(1), 1).unwrap();
+        dir.begin_recovery(2).unwrap();
+        drop(dir);
+        for recovering in [true, false] {
+            let (mut dir, _) = open(root.path()).unwrap();
+            let identity = dir.identity().unwrap();
+            assert_eq!((identity.epoch, identity.recovering), (2, recovering));
+            dir.end_recovery().unwrap();
         }
     }
 
@@ -656,6 +725,7 @@ mod tests {
             removed: false,
             stale: true,
             epoch: 4,
+            recovering: true,
         };
         let record = IdentityRecord {
             generation: 5,

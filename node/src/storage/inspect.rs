@@ -198,6 +198,7 @@ fn identity_report(copies: &Copies, member: Option<Identity>) -> IdentityReport 
                 None => "unjoined",
                 Some(member) if member.removed => "removed",
                 Some(member) if member.stale => "stale",
+                Some(member) if member.recovering => "recovering",
                 Some(_) => "member",
             };
             (state, *equal, Some(record))

@@ -8,7 +8,7 @@ use super::wire::{DecodeError, Put, Take};
 use crate::storage::PeerLife;
 
 /// Raised when frames change their meaning; both sides must agree.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 /// Longest URL, name or explanation on the wire.
 const TEXT_BYTES_MAX: usize = 4096;
 /// Most URLs of one member on the wire.
@@ -36,6 +36,8 @@ pub enum Purpose {
 pub struct Hello {
     /// UUID of the caller's cluster; all zero for a query.
     pub cluster_uuid: [u8; 16],
+    /// Which life of that cluster the caller belongs to; 0 for a query.
+    pub epoch: u64,
     /// The caller; 0 for a query.
     pub from: u64,
     /// Whom he wants; 0 for a query.
@@ -70,6 +72,8 @@ pub enum HelloRefusal {
     Version,
     /// Too many connections.
     Busy,
+    /// The two belong to different lives of the cluster: a lost quorum was recovered by hand.
+    OtherEpoch,
 }
 
 /// Answer to a [`Hello`].
@@ -85,6 +89,8 @@ pub struct HelloReply {
     pub incarnation: u64,
     /// Its boot nonce.
     pub boot_nonce: u64,
+    /// Which life of its cluster it belongs to; 0 while unjoined.
+    pub epoch: u64,
 }
 
 impl Hello {
@@ -105,6 +111,7 @@ impl Hello {
             to.extend_from_slice(&MAGIC);
             to.put_u16(PROTOCOL_VERSION);
             to.extend_from_slice(&self.cluster_uuid);
+            to.put_u64(self.epoch);
             to.put_u64(self.from);
             to.put_u64(self.to);
             to.extend_from_slice(&self.directory_id);
@@ -139,6 +146,7 @@ impl Hello {
         }
         let hello = Self {
             cluster_uuid: take.id16("cluster UUID")?,
+            epoch: take.u64("epoch")?,
             from: take.u64("from")?,
             to: take.u64("to")?,
             directory_id: take.id16("directory ID")?,
@@ -181,11 +189,13 @@ impl HelloReply {
                 Some(HelloRefusal::NotReady) => 5,
                 Some(HelloRefusal::Version) => 6,
                 Some(HelloRefusal::Busy) => 7,
+                Some(HelloRefusal::OtherEpoch) => 8,
             });
             to.put_u64(self.member);
             to.extend_from_slice(&self.directory_id);
             to.put_u64(self.incarnation);
             to.put_u64(self.boot_nonce);
+            to.put_u64(self.epoch);
         });
     }
 
@@ -207,6 +217,7 @@ impl HelloReply {
             5 => Some(HelloRefusal::NotReady),
             6 => Some(HelloRefusal::Version),
             7 => Some(HelloRefusal::Busy),
+            8 => Some(HelloRefusal::OtherEpoch),
             other => return Err(unknown("refusal", other)),
         };
         let reply = Self {
@@ -215,6 +226,7 @@ impl HelloReply {
             directory_id: take.id16("directory ID")?,
             incarnation: take.u64("incarnation")?,
             boot_nonce: take.u64("boot nonce")?,
+            epoch: take.u64("epoch")?,
         };
         take.finish()?;
         Ok(reply)

@@ -41,6 +41,8 @@ use std::sync::Arc;
 pub struct Local {
     /// UUID of our cluster.
     pub cluster_uuid: [u8; 16],
+    /// Which life of it: members of another one are strangers.
+    pub epoch: u64,
     /// This member.
     pub member: u64,
     /// Which life of which data directory this is.
@@ -72,6 +74,7 @@ impl Local {
     fn hello(&self, to: u64, purpose: Purpose) -> Hello {
         Hello {
             cluster_uuid: self.cluster_uuid,
+            epoch: self.epoch,
             from: self.member,
             to,
             directory_id: self.life.directory_id,
@@ -234,13 +237,17 @@ pub fn connect_snapshot(
     Ok(stream)
 }
 
-/// Asks the node at `urls` for the replicated membership, encoded.
+/// Asks the node at `urls` for the replicated membership, encoded, and for its epoch.
 ///
 /// # Errors
 /// [`ConnectError`].
-pub fn query_membership(urls: &[String], tls: Option<&Arc<Port>>) -> Result<Vec<u8>, ConnectError> {
+pub fn query_membership(
+    urls: &[String],
+    tls: Option<&Arc<Port>>,
+) -> Result<(Vec<u8>, u64), ConnectError> {
     let nobody = Local {
         cluster_uuid: [0; 16],
+        epoch: 0,
         member: 0,
         life: NOBODY,
         peer_urls: Vec::new(),
@@ -262,7 +269,7 @@ pub fn query_membership(urls: &[String], tls: Option<&Arc<Port>>) -> Result<Vec<
         return Err(ConnectError::Refused(refusal));
     }
     match reader.next_frame()? {
-        (message::kind::MEMBERSHIP, body) => Ok(body.to_vec()),
+        (message::kind::MEMBERSHIP, body) => Ok((body.to_vec(), reply.epoch)),
         (other, _) => Err(protocol(format!("frame {other} instead of the membership"))),
     }
 }

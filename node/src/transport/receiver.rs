@@ -262,6 +262,7 @@ fn serve(shared: &Shared, number: u64, socket: &Arc<TcpStream>) -> Result<(), Cl
         directory_id: life.directory_id,
         incarnation: life.incarnation,
         boot_nonce: life.boot_nonce,
+        epoch: local.as_ref().map_or(0, |local| local.epoch),
     };
     reply.put(&mut bytes);
     let mut writer = &stream;
@@ -335,6 +336,9 @@ fn refusal(shared: &Shared, local: Option<&Local>, hello: Option<&Hello>) -> Opt
     }
     if hello.to != local.member || hello.from == local.member || hello.from == 0 {
         return Some(HelloRefusal::OtherMember);
+    }
+    if hello.epoch != local.epoch {
+        return Some(HelloRefusal::OtherEpoch);
     }
     shared.sink.admit(hello.from, hello.life()).err()
 }

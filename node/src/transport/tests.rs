@@ -406,8 +406,13 @@ impl Peer {
     }
 
     fn identify_as(&mut self, member: u64, uuid: u8, boot_nonce: u64) {
+        self.identify_in(1, member, uuid, boot_nonce);
+    }
+
+    fn identify_in(&mut self, epoch: u64, member: u64, uuid: u8, boot_nonce: u64) {
         self.transport.identify(Some(Local {
             cluster_uuid: [uuid; 16],
+            epoch,
             member,
             life: PeerLife {
                 directory_id: [1; 16],
@@ -478,15 +483,18 @@ fn a_large_message_leaves_in_pieces_and_arrives_whole() {
 
 #[test]
 fn strangers_stale_copies_and_misdirected_callers_are_told_so() {
+    use HelloRefusal::{OtherCluster, OtherEpoch, OtherMember, Stale};
     let cases = [
-        ("another cluster", 2, 8, None, HelloRefusal::OtherCluster),
-        ("another member", 3, 7, None, HelloRefusal::OtherMember),
-        ("a stale copy", 2, 7, Some(1), HelloRefusal::Stale),
+        ("another cluster", (1, 2, 8), None, OtherCluster),
+        ("another member", (1, 3, 7), None, OtherMember),
+        ("a later epoch", (2, 2, 7), None, OtherEpoch),
+        ("an earlier epoch", (0, 2, 7), None, OtherEpoch),
+        ("a stale copy", (1, 2, 7), Some(1), Stale),
     ];
-    for (label, member, uuid, stale, expected) in cases {
+    for (label, (epoch, member, uuid), stale, expected) in cases {
         let (mut a, mut b) = (Peer::start(), Peer::start());
         a.identify(1, 7);
-        b.identify(member, uuid);
+        b.identify_in(epoch, member, uuid, member);
         b.recorder.state.lock().stale = stale;
         a.dial(&b, 2);
         a.recorder
@@ -555,7 +563,8 @@ fn a_node_without_identity_may_ask_for_the_membership() {
         "{refused}"
     );
     b.identify(2, 7);
-    assert_eq!(query_membership(&[b.url()], None).unwrap(), b"members");
+    let (members, epoch) = query_membership(&[b.url()], None).unwrap();
+    assert_eq!((members.as_slice(), epoch), (&b"members"[..], 1));
 }
 
 /// The same over TLS, and what TLS refuses.

@@ -430,6 +430,7 @@ fn state(answer: &pb::IdentityResponse) -> Result<NodeState, Status> {
         }
         pb::State::Repairing => refusing(Refusing::Busy),
         pb::State::Refusing => refusing(Refusing::RolledBack),
+        pb::State::Fenced => refusing(Refusing::Fenced),
         pb::State::Unspecified => return Err(Status::internal("it is in a state unknown here")),
     })
 }

@@ -338,6 +338,10 @@ impl Admin for Node {
         })
     }
 
+    async fn recover(&self, _: Request<pb::RecoverRequest>) -> Answer<pb::RecoverResponse> {
+        Err(Status::failed_precondition("this node is not fenced"))
+    }
+
     async fn member_add(
         &self,
         request: Request<pb::MemberAddRequest>,

@@ -77,6 +77,7 @@ impl Core {
             applied: self.applied().index.0,
             durable: status.durable.0,
             last: status.last.index.0,
+            last_term: status.last.term.0,
             membership_index: status.membership_index.0,
             membership_settled: status.membership_settled,
             members: Arc::clone(&self.members),

@@ -201,6 +201,11 @@ impl TestCluster {
         self.launch(slot, listener).unwrap();
     }
 
+    /// Which epoch a member is told to take part in when it is next started.
+    pub(super) fn tell_epoch(&mut self, slot: usize, epoch: u64) {
+        self.slots[slot].config.epoch = epoch;
+    }
+
     /// Starts a member that must refuse to run.
     pub(super) fn start_and_fail(&mut self, slot: usize) -> LifeError {
         self.start(slot);
@@ -533,10 +538,14 @@ impl TestCluster {
 
     /// Adds a managed node as a learner and promotes it, as the operator does.
     pub(super) fn grow(&mut self, slot: usize) {
+        self.grow_as(slot, 100 + slot as u64);
+    }
+
+    /// The same under an ID of the caller's choice.
+    pub(super) fn grow_as(&mut self, slot: usize, id: u64) {
         let leader = self.await_leader();
         let handle = self.handle(leader);
         let view = self.membership(leader);
-        let id = 100 + slot as u64;
         let add = MemberAdd {
             id: Some(id),
             peer_urls: self.peer_urls(slot),

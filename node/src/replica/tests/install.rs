@@ -178,6 +178,7 @@ fn shell(disk: &TestDisk, new: &NewMember) -> Shell {
         options: options(),
         local: Local {
             cluster_uuid: new.cluster.uuid,
+            epoch: new.epoch,
             member: new.member_id,
             life,
             peer_urls: Vec::new(),

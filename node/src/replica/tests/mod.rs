@@ -5,6 +5,7 @@ mod core;
 mod gate;
 mod install;
 mod lone;
+mod recover;
 mod repair;
 
 use super::*;

@@ -87,6 +87,19 @@ impl Admin for AdminService {
         Ok(Response::new(pb::JoinResponse { already }))
     }
 
+    async fn recover(&self, request: Request<pb::RecoverRequest>) -> Answer<pb::RecoverResponse> {
+        let request = request.into_inner();
+        let cluster_uuid = uuid_of("cluster_uuid", &request.cluster_uuid)?;
+        let epoch = request.epoch;
+        let already = self.0.handle.status().epoch == epoch;
+        let recover = replica::Recover {
+            cluster_uuid,
+            epoch,
+        };
+        self.0.handle.recover(recover).await.map_err(Status::from)?;
+        Ok(Response::new(pb::RecoverResponse { already }))
+    }
+
     async fn member_add(
         &self,
         request: Request<pb::MemberAddRequest>,
@@ -290,11 +303,12 @@ fn identity(context: &Context) -> pb::IdentityResponse {
         Phase::Removed => pb::State::Removed,
         Phase::Repairing => pb::State::Repairing,
         Phase::Stale => pb::State::Refusing,
+        Phase::Fenced => pb::State::Fenced,
     };
     let detail = match replica.phase {
         Phase::Stopping => "stopping".to_owned(),
         Phase::Repairing => RequestError::Repairing.to_string(),
-        Phase::Stale => RequestError::Stale.to_string(),
+        Phase::Stale | Phase::Fenced => context.phase_error(&replica).to_string(),
         Phase::Unjoined | Phase::Joined | Phase::Removed => String::new(),
     };
     pb::IdentityResponse {
@@ -311,6 +325,10 @@ fn identity(context: &Context) -> pb::IdentityResponse {
         name: context.config.name.clone(),
         detail,
         certificates: context.tls.all().map(certificate).collect(),
+        last_log_term: replica.last_term,
+        last_log_index: replica.last,
+        commit: replica.commit,
+        applied: replica.applied,
     }
 }
 

@@ -65,6 +65,7 @@ fn a_new_life_that_calls_while_the_old_one_still_answers_is_the_one_dialled() {
         directory_id: [1; 16],
         incarnation: 1,
         boot_nonce: 20,
+        epoch: 1,
     }
     .put(&mut reply);
     stream.write_all(&reply).unwrap();
