@@ -63,6 +63,8 @@ pub struct NodeConfig {
     pub advertise_peer_urls: Vec<String>,
     /// Where the admin service is served; `None` turns it off.
     pub listen_admin: Option<SocketAddr>,
+    /// Where health and metrics are served in the clear, beside the client port; usually nowhere.
+    pub listen_metrics: Vec<SocketAddr>,
     /// TLS of each port.
     pub tls: tls::Settings,
     /// How an empty directory becomes a member.
@@ -105,6 +107,7 @@ impl NodeConfig {
             listen_peer: vec![any_port],
             advertise_peer_urls: Vec::new(),
             listen_admin: Some(any_port),
+            listen_metrics: Vec::new(),
             tls: tls::Settings::default(),
             start: Start::Managed,
             epoch: 0,

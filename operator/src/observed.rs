@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::certificates::Encryption;
 use crate::ids::{ClusterUuid, DirectoryId, MemberId, ObjectUid, Slot, SlotUid, UnixMs, VolumeUid};
 use crate::record::Record;
 
@@ -48,6 +49,8 @@ pub struct Observed {
     /// Names of the other objects (services, certificates, set template…) whose live content
     /// differs from what the spec renders to, in the order in which they are to be applied.
     pub objects_due: Seen<Vec<String>>,
+    /// The certificates of ports that are to be encrypted.
+    pub encryption: Encryption,
     /// The time of this pass.
     pub now: UnixMs,
     /// Fresh random numbers of this pass.
@@ -256,6 +259,17 @@ pub struct NodeView {
     pub version: String,
     /// It serves linearizable reads.
     pub ready: bool,
+    /// The certificate in force on each of its ports that is encrypted, by the port's name.
+    pub certificates: BTreeMap<String, PortCertificate>,
+}
+
+/// The certificate in force on one port of a node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PortCertificate {
+    /// Serial number of its leaf.
+    pub serial: String,
+    /// Digest of the certificates it trusts; empty when it asks callers for none.
+    pub bundle: String,
 }
 
 /// The states a node reports.

@@ -5,10 +5,12 @@
 //! on status. A change that must wait for an operation is no error, since an error would keep that
 //! operation from ever ending: it becomes a warning, and the planner does the right thing.
 
+use crate::certificates::Asked;
 use crate::crd::{
-    ANNOTATION_ABORT_OPERATION, ANNOTATION_REPLACE_MEMBER, BootstrapSpec, Destination, KvCluster,
-    KvClusterSpec, NAME_LENGTH_MAX, PeerTls, REPLICAS_MAX, RESERVED_CONFIG, RESERVED_PREFIXES,
-    RepairAction, RetentionPolicy, STORAGE_BYTES_MIN, TlsMode, UpdateStrategy,
+    ANNOTATION_ABORT_OPERATION, ANNOTATION_REPLACE_MEMBER, ANNOTATION_ROTATE_CERTIFICATES,
+    BootstrapSpec, Destination, KvCluster, KvClusterSpec, NAME_LENGTH_MAX, PeerTls, REPLICAS_MAX,
+    RESERVED_CONFIG, RESERVED_PREFIXES, RepairAction, RetentionPolicy, STORAGE_BYTES_MIN, TlsMode,
+    UpdateStrategy,
 };
 use crate::desired::{Bootstrap, Desired, Repair, RepairPolicy, ReplaceRequest, VolumePolicy};
 use crate::ids::{ClusterUuid, MemberId, Slot};
@@ -65,6 +67,7 @@ pub fn validate(resource: &KvCluster, record: &Record) -> Result<Desired, Invali
     let storage_bytes = storage(resource, &mut found);
     check_texts(spec, &mut found);
     check_security(spec, &mut found);
+    check_certificates(resource, record, &mut found);
     check_backup(spec, &mut found);
     let repair = repair(spec, &mut found);
     let annotations = resource.metadata.annotations.clone().unwrap_or_default();
@@ -94,6 +97,40 @@ pub fn validate(resource: &KvCluster, record: &Record) -> Result<Desired, Invali
         backup: spec.backup.schedule.is_some() && !spec.backup.suspend,
         warnings: found.warnings,
     })
+}
+
+/// The least life of a certificate: members take minutes to read a new one.
+const CERTIFICATE_LIFE_MS_MIN: i64 = 10 * 60 * 1000;
+
+fn check_certificates(resource: &KvCluster, record: &Record, found: &mut Findings) {
+    let spec = &resource.spec.tls;
+    let lives = [
+        ("peer", &spec.peer.duration),
+        ("client", &spec.client.duration),
+    ];
+    for (of, text) in lives {
+        if duration_ms(text).is_some_and(|ms| (1..CERTIFICATE_LIFE_MS_MIN).contains(&ms)) {
+            let problem = format!("`{text}` is too short; members need 10m to take a new one");
+            found.refuse(format!("spec.tls.{of}.duration"), problem);
+        }
+    }
+    // Half of the members would not understand the other half.
+    let status = resource.status.as_ref();
+    let seen = status.and_then(|status| status.certificates.as_ref());
+    let wanted = spec.peer.mode != TlsMode::Disabled;
+    let switched = seen.is_some_and(|seen| seen.peer.is_some() != wanted);
+    if record.is_bootstrapped() && switched {
+        let problem = "cannot be switched on or off once the cluster exists; set it back, or make a \
+                       new cluster and copy the data";
+        found.refuse("spec.tls.peer.mode", problem);
+    }
+    let annotations = resource.metadata.annotations.as_ref();
+    let asked = annotations.and_then(|all| all.get(ANNOTATION_ROTATE_CERTIFICATES));
+    if let Some(Err(why)) = asked.map(|text| Asked::parse(text)) {
+        found.warn(format!(
+            "metadata.annotations.{ANNOTATION_ROTATE_CERTIFICATES}: {why}"
+        ));
+    }
 }
 
 fn check_name(name: &str, found: &mut Findings) {

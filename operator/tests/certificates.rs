@@ -8,6 +8,7 @@
 //! | `sync "a,b"` | members take the files of the moment |
 //! | `down a`, `up a` | a member that cannot be asked; it starts again with the files of the moment |
 //! | `day N` | N days pass |
+//! | `grace N` | those who cannot be asked are given N days in each phase |
 //! | `request leaf\|authority` | by hand, once |
 
 use goldenscript::{Command, Context, Runner};
@@ -50,6 +51,9 @@ struct Model {
     secret: Files,
     members: BTreeMap<String, Member>,
     request: Option<Request>,
+    /// Days that outsiders are given in each phase, and the day the present one began.
+    grace_days: i64,
+    since_s: i64,
 }
 
 fn hash(trusted: &BTreeSet<String>) -> String {
@@ -97,6 +101,7 @@ impl Model {
                 })
                 .collect(),
             request: self.request,
+            held_until_s: self.since_s + self.grace_days * DAY_S,
         }
     }
 
@@ -134,7 +139,7 @@ impl Model {
                     names_fit: true,
                 });
             }
-            Step::Enter(phase) => self.phase = *phase,
+            Step::Enter(phase) => (self.phase, self.since_s) = (*phase, self.now_s),
             Step::Finish => {
                 self.current = self.next.take();
                 self.phase = Phase::Stable;
@@ -194,6 +199,7 @@ impl Runner for Model {
                         Step::Rest { until_s } => {
                             writeln!(output, "rest until day {}", until_s / DAY_S)?;
                         }
+                        Step::Wait { what: "time", .. } => writeln!(output, "wait for a while")?,
                         Step::Wait { members, what } => {
                             writeln!(output, "wait for the {what} of {}", members.join(", "))?;
                         }
@@ -215,6 +221,7 @@ impl Runner for Model {
                 }
             }
             "day" => self.now_s += names[0].parse::<i64>()? * DAY_S,
+            "grace" => self.grace_days = names[0].parse()?,
             "request" => {
                 self.request = Some(match names[0].as_str() {
                     "leaf" => Request::Leaf,

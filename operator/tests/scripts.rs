@@ -21,12 +21,14 @@
 //! | `intrude [S]`, `expel S` | somebody else adds a learner; removes the member in a slot |
 //! | `orphan` | somebody deletes the set and leaves what runs in it |
 //! | `lead SLOT`, `shrink N` | moves leadership; somebody else lowers the number of slots |
+//! | `brought missing\|good` | certificates of peers that somebody else keeps |
 //! | `remember`, `stale`, `fresh` | keeps the present membership; serves the kept one; no longer |
 
 use std::error::Error;
 use std::fmt::Write as _;
 
 use goldenscript::{Command, Context, Runner};
+use quorate_operator::certificates::{Brought, Encryption, Problem, Use, UseView};
 use quorate_operator::desired::{RepairPolicy, VolumePolicy};
 use quorate_operator::ids::Slot;
 use quorate_operator::observed::{MembershipView, Role, Seen};
@@ -315,10 +317,26 @@ impl Runner for Script {
             ),
             "expel" => world.expel(Slot(number()?)),
             "orphan" => world.count = None,
+            "brought" => world.encryption = brought(positional.contains(&"missing")),
             other => return Err(format!("unknown command {other}").into()),
         }
         Ok(String::new())
     }
+}
+
+/// Certificates of peers that somebody else keeps.
+fn brought(missing: bool) -> Encryption {
+    let problem = Problem::Absent("Secret mine does not exist.".to_owned());
+    let view = UseView {
+        brought: Some(Brought {
+            source: "Secret mine".to_owned(),
+            problem: missing.then_some(problem),
+            leaf: None,
+            members: Vec::new(),
+        }),
+        ..UseView::default()
+    };
+    Encryption::Offered(Seen::Known([(Use::Peer, view)].into()))
 }
 
 #[test]

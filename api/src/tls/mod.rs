@@ -8,6 +8,7 @@ pub mod certificate;
 pub mod client;
 pub mod files;
 pub mod reason;
+pub mod verify;
 
 pub use certificate::{Certificate, bundle_hash};
 pub use client::{ClientTls, Material};

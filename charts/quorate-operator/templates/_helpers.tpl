@@ -97,6 +97,9 @@ app.kubernetes.io/component: operator
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+- apiGroups: [cert-manager.io]
+  resources: [certificates]
+  verbs: [get, create, patch, delete]
 {{- end -}}
 
 {{/* Combinations that cannot work are refused when the chart is rendered, not by a pod that fails. */}}

@@ -61,11 +61,30 @@ pub(super) fn build(raw: &Raw) -> Result<NodeConfig, UsageError> {
             "" => None,
             text => Some(urls::listen_address("listen-admin", text)?),
         },
+        listen_metrics: metrics(raw.text("listen-metrics-urls"))?,
         tls,
         start,
         ..NodeConfig::managed(name, PathBuf::new())
     };
     with_limits(raw, config)
+}
+
+/// The addresses of the monitor port.
+pub(super) fn metrics(text: &str) -> Result<Vec<std::net::SocketAddr>, UsageError> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    let flag = "listen-metrics-urls";
+    if let Some(url) = urls::list(flag, text)?
+        .iter()
+        .find(|url| urls::is_secure(url))
+    {
+        return Err(UsageError::invalid(format!(
+            "--{flag} \"{url}\": this port is for those who have no certificate and has no TLS; \
+             write http://. The client port serves the same over TLS"
+        )));
+    }
+    urls::listen_addresses(flag, text)
 }
 
 fn managed(raw: &Raw) -> Result<Start, UsageError> {

@@ -5,7 +5,7 @@
 //! The set of peer URLs is thus the same on every node, and cluster and member IDs follow from it
 //! by etcd's rule, so that nothing has to be agreed on.
 
-use super::build::{name, with_limits};
+use super::build::{metrics, name, with_limits};
 use super::read::Raw;
 use super::{UsageError, urls};
 use crate::config::{InitialMember, InitialState, NodeConfig, Start};
@@ -84,6 +84,7 @@ pub(super) fn build(raw: &Raw) -> Result<NodeConfig, UsageError> {
             "" => None,
             text => Some(urls::listen_address("listen-admin", text)?),
         },
+        listen_metrics: metrics(raw.text("listen-metrics-urls"))?,
         start,
         ..NodeConfig::managed(id, PathBuf::new())
     };

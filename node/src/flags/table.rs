@@ -131,6 +131,13 @@ const FLAGS: &[Flag] = &[
         "client URLs told to clients",
     ),
     flag(
+        "listen-metrics-urls",
+        "",
+        Text,
+        Served,
+        "health and metrics, and nothing else, over plain HTTP beside the client port",
+    ),
+    flag(
         "listen-admin",
         "",
         Text,
@@ -518,7 +525,6 @@ const FLAGS: &[Flag] = &[
     flag("wal-dir", "", Text, NotServed, ""),
     flag("config-file", "", Text, NotServed, ""),
     flag("listen-client-http-urls", "", Text, NotServed, ""),
-    flag("listen-metrics-urls", "", Text, NotServed, ""),
     flag("force-new-cluster", "false", Bool, NotServed, ""),
     flag("auto-compaction-mode", "periodic", Text, NotServed, ""),
     flag("auto-compaction-retention", "0", Text, NotServed, ""),

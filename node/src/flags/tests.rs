@@ -257,6 +257,17 @@ fn the_tls_flags_of_etcd_mean_what_they_mean_there() {
 }
 
 #[test]
+fn health_and_metrics_have_a_port_without_tls_where_that_is_asked_for() {
+    assert!(config("--name a").listen_metrics.is_empty());
+    for form in ["--name a", "--id node1 --port 8001"] {
+        let config = config(&format!("{form} --listen-metrics-urls http://0.0.0.0:2382"));
+        assert_eq!(config.listen_metrics, ["0.0.0.0:2382".parse().unwrap()]);
+    }
+    let error = refused("--name a --listen-metrics-urls https://0.0.0.0:2382");
+    assert!(error.message.contains("write http://"), "{error}");
+}
+
+#[test]
 fn a_plaintext_listener_where_tls_is_asked_for_is_refused() {
     let https = "--listen-client-urls https://127.0.0.1:1 --advertise-client-urls https://h:1";
     let lines = [

@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::{Request, Response};
+use http::{Request, Response, request};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -195,10 +195,9 @@ async fn http1<S>(context: Arc<Context>, io: S, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(|request: Request<Incoming>| {
+    let answer = |head: request::Parts, body: Incoming| {
         let context = Arc::clone(&context);
         async move {
-            let (head, body) = request.into_parts();
             let bytes_max = context.receive_bytes_max();
             let body = match Limited::new(body, bytes_max).collect().await {
                 Ok(body) => Ok(body.to_bytes()),
@@ -207,9 +206,26 @@ where
                 }
                 Err(_) => Err(rest::BodyError::Broken),
             };
-            let response = rest::answer(&context, &head, body).await;
-            Ok::<_, Infallible>(response.map(Full::new))
+            rest::answer(&context, &head, body).await
         }
+    };
+    http1_with(io, stop, answer).await;
+}
+
+/// Drives a connection of HTTP/1 with these answers until it ends. When `stop` is cancelled, what
+/// has begun is finished.
+pub(super) async fn http1_with<S, F>(
+    io: S,
+    stop: CancellationToken,
+    answer: impl Fn(request::Parts, Incoming) -> F,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = Response<Bytes>>,
+{
+    let service = service_fn(|request: Request<Incoming>| {
+        let (head, body) = request.into_parts();
+        let answer = answer(head, body);
+        async move { Ok::<_, Infallible>(answer.await.map(Full::new)) }
     });
     let mut connection = pin!(
         hyper::server::conn::http1::Builder::new()

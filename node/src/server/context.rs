@@ -40,6 +40,8 @@ pub struct Config {
     pub listen_client: Vec<SocketAddr>,
     /// Where the admin service is served; `None` turns it off.
     pub listen_admin: Option<SocketAddr>,
+    /// Where health and metrics are served in the clear, beside the client port.
+    pub listen_metrics: Vec<SocketAddr>,
     /// Name of this member, for people.
     pub name: String,
     /// Which life of the cluster this node is told to take part in; 0: that of its directory.
@@ -73,6 +75,7 @@ impl Config {
         Self {
             listen_client: node.listen_client.clone(),
             listen_admin: node.listen_admin,
+            listen_metrics: node.listen_metrics.clone(),
             name: node.name.clone(),
             epoch: node.epoch,
             config_hash,

@@ -2,12 +2,13 @@
 //!
 //! A client port speaks gRPC (etcd's services, health, reflection) and plain HTTP; an admin port
 //! speaks `quorate.admin.v1`. Connections are spread over threads, each with a runtime of its own,
-//! and stay on theirs: a request crosses threads only on its way to the replica and back.
+//! and stay on theirs: a request crosses threads only on its way to the replica and back. A monitor
+//! port, where one is asked for, serves health and metrics without TLS.
 //!
 //! Reading order: `secure`, `connection`, `grpc`, `methods`, `frame`, `handlers`, `convert`,
-//! `status`, `rest`, `probes`, `info`. Must not know: Raft, the log, how the state machine stores
-//! anything. Caveat: connections are handed out in turn, so a thread with few but busy ones may be
-//! the slowest; spreading streams instead would cost a hand-over per request.
+//! `status`, `rest`, `probes`, `info`, `monitor`. Must not know: Raft, the log, how the state machine
+//! stores anything. Caveat: connections are handed out in turn, so a thread with few but busy ones
+//! may be the slowest; spreading streams instead would cost a hand-over per request.
 
 mod client_io;
 mod connection;
@@ -18,6 +19,7 @@ mod grpc;
 mod handlers;
 mod info;
 mod methods;
+mod monitor;
 mod percent;
 mod probes;
 mod reply;
@@ -82,7 +84,7 @@ pub enum ServeError {
     Listen {
         /// Which.
         address: SocketAddr,
-        /// Clients or the admin service.
+        /// Clients, the admin service, or metrics.
         purpose: &'static str,
         /// What the system says.
         source: io::Error,
@@ -96,6 +98,7 @@ pub enum ServeError {
 pub struct Running {
     client_addrs: Vec<SocketAddr>,
     admin_addr: Option<SocketAddr>,
+    metrics_addrs: Vec<SocketAddr>,
     stopped: Vec<oneshot::Receiver<()>>,
 }
 
@@ -110,6 +113,12 @@ impl Running {
     #[must_use]
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin_addr
+    }
+
+    /// Where health and metrics are served in the clear.
+    #[must_use]
+    pub fn metrics_addrs(&self) -> &[SocketAddr] {
+        &self.metrics_addrs
     }
 
     /// Waits until every thread has stopped, which begins when the token given to [`serve`] is
@@ -136,7 +145,8 @@ pub fn serve(
 ) -> Result<Running, ServeError> {
     let clients = listen_all(&config.listen_client, "clients")?;
     let admin = listen_all(config.listen_admin.as_slice(), "the admin service")?.pop();
-    let client_addrs = addresses(&clients)?;
+    let monitors = listen_all(&config.listen_metrics, "metrics")?;
+    let (client_addrs, metrics_addrs) = (addresses(&clients)?, addresses(&monitors)?);
     let admin_addr = admin
         .as_ref()
         .map(std::net::TcpListener::local_addr)
@@ -147,16 +157,17 @@ pub fn serve(
     let context = Arc::new(Context::new(config, handle, metrics, tls));
     let mut workers = Vec::with_capacity(threads);
     let mut stopped = Vec::with_capacity(threads);
-    let mut first = Some((clients, admin));
+    let mut first = Some((clients, admin, monitors));
     // The first thread is made last, because it hands connections to all.
     for number in (0..threads).rev() {
         let runtime = runtime().map_err(ServeError::Thread)?;
         let (hand_over, connections) = mpsc::channel(HANDOVER_MAX);
         workers.push(hand_over);
         let listeners = if number == 0 { first.take() } else { None };
-        let acceptor = listeners.map(|(clients, admin)| Acceptor {
+        let acceptor = listeners.map(|(clients, admin, monitors)| Acceptor {
             clients,
             admin,
+            monitors,
             workers: std::mem::take(&mut workers),
         });
         let worker = Worker {
@@ -180,6 +191,7 @@ pub fn serve(
     Ok(Running {
         client_addrs,
         admin_addr,
+        metrics_addrs,
         stopped,
     })
 }
@@ -235,6 +247,7 @@ fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 struct Acceptor {
     clients: Vec<std::net::TcpListener>,
     admin: Option<std::net::TcpListener>,
+    monitors: Vec<std::net::TcpListener>,
     workers: Vec<mpsc::Sender<std::net::TcpStream>>,
 }
 
@@ -256,6 +269,10 @@ impl Worker {
                     acceptor.workers.clone(),
                     self.shutdown.clone(),
                 ));
+            }
+            for listener in acceptor.monitors {
+                let (context, stop) = (Arc::clone(&self.context), self.shutdown.clone());
+                tasks.spawn(monitor::serve(context, listener, tasks.clone(), stop));
             }
             if let Some(listener) = acceptor.admin {
                 tasks.spawn(admin(

@@ -139,7 +139,7 @@ impl Authority {
                 ExtendedKeyUsagePurpose::ClientAuth,
             ],
             Holder::ClientPort => vec![ExtendedKeyUsagePurpose::ServerAuth],
-            Holder::Operator => vec![ExtendedKeyUsagePurpose::ClientAuth],
+            Holder::Operator | Holder::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
         };
         let until_s = (now_s + life_s).min(self.facts.not_after_s);
         let from_s = (now_s - CLOCK_SKEW_S).max(self.facts.not_before_s);

@@ -1,8 +1,10 @@
 //! Certificates that the operator manages itself: whom they name, how they are issued, and when
 //! they change.
 //!
-//! `names` says for whom, `issue` makes keys and signatures, `rotation` decides. Whoever wires this
-//! to Secrets reads facts, asks [`next`], carries out the one step it names, and comes again: a
+//! `names` says for whom, `issue` makes keys and signatures, `rotation` decides, `request` reads
+//! what
+//! a human asks for, `view` is what a pass saw and what people are told. Whoever wires this to
+//! Secrets reads facts, asks [`next`], carries out the one step it names, and comes again: a
 //! crash between any two steps resumes from what the Secrets and the members show.
 //!
 //! One authority signs what members show each other and the admin service (`Use::Peer`), another
@@ -12,11 +14,15 @@
 
 mod issue;
 mod names;
+mod request;
 mod rotation;
+mod view;
 
 pub use issue::{Authority, IssueError, Issued};
 pub use names::{ClusterNames, Holder, Use};
+pub use request::Asked;
 pub use rotation::{
     AuthorityFacts, Facts, LeafFacts, MemberFacts, Phase, Request, Signer, Step, Trust, next,
     renew_at_s,
 };
+pub use view::{Brought, BroughtLeaf, Encryption, Expiry, Problem, UseView, Verdict};

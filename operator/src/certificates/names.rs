@@ -29,8 +29,10 @@ pub enum Holder {
     Member,
     /// Every member, on its client port.
     ClientPort,
-    /// The operator, when it calls the admin service or, as a client, the client port.
+    /// The operator, when it calls the admin service.
     Operator,
+    /// Applications, when they call the client port.
+    Client,
 }
 
 /// The names a cluster is reached by.
@@ -57,6 +59,7 @@ impl ClusterNames {
             Holder::Member => format!("{cluster}.{namespace}.member"),
             Holder::ClientPort => format!("{cluster}.{namespace}.client-port"),
             Holder::Operator => format!("{cluster}.{namespace}.operator"),
+            Holder::Client => format!("{cluster}.{namespace}.client"),
         }
     }
 
@@ -76,8 +79,8 @@ impl ClusterNames {
                 // Clients that know every member, and forwarded ports.
                 self.members(&mut names);
             }
-            // It calls and is never called.
-            Holder::Operator => {}
+            // They call and are never called.
+            Holder::Operator | Holder::Client => {}
         }
         names
     }

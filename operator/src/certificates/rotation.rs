@@ -16,6 +16,8 @@
 //! Once the old authority has expired nobody can be asked and nothing is left to protect: then
 //! `TrustBoth` does not wait, so that a cluster in which everything has expired comes back.
 //!
+//! Whoever cannot be asked, as applications cannot, is given time instead: `Facts::held_until_s`.
+//!
 //! A crash anywhere is harmless: the phase, the digests and the serials say what is done.
 //! Must not know: keys, Secrets, the clock.
 
@@ -140,8 +142,11 @@ pub struct Facts {
     pub leaf: Option<LeafFacts>,
     /// Digest of the bundle in that Secret; empty without one.
     pub bundle: String,
-    /// Every member of the cluster, and the operator itself as a caller.
+    /// Every member of the cluster.
     pub members: Vec<MemberFacts>,
+    /// A phase of a change of the authority is not left before, s since 1970: for those who take
+    /// the files and report to nobody.
+    pub held_until_s: i64,
     /// What is asked for by hand.
     pub request: Option<Request>,
 }
@@ -162,11 +167,12 @@ pub enum Step {
     /// Make the next authority the current one, forget the other, and write phase `Stable`: one
     /// write.
     Finish,
-    /// Members have not taken the files yet; nothing to do but look again.
+    /// Members have not taken the files yet, or others are given time (then nobody is named);
+    /// nothing to do but look again.
     Wait {
         /// Who, by name.
         members: Vec<String>,
-        /// What for: `leaf` or `bundle`.
+        /// What for: `leaf`, `bundle` or `time`.
         what: &'static str,
     },
     /// Nothing until then, s since 1970.
@@ -174,6 +180,23 @@ pub enum Step {
         /// When the next change is due.
         until_s: i64,
     },
+}
+
+impl Step {
+    /// The step's name, for logs and events: bounded values.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::CreateAuthority => "create-authority",
+            Self::CreateNext => "create-next",
+            Self::WriteBundle(_) => "write-bundle",
+            Self::IssueLeaf(_) => "issue-leaf",
+            Self::Enter(_) => "enter-phase",
+            Self::Finish => "finish",
+            Self::Wait { .. } => "wait",
+            Self::Rest { .. } => "rest",
+        }
+    }
 }
 
 /// When something with this validity is to be replaced: after two thirds of its life.
@@ -297,6 +320,12 @@ fn settle(
             let what = "leaf";
             return Step::Wait { members, what };
         }
+    }
+    let leaves_a_phase = matches!(facts.phase, Phase::TrustBoth | Phase::NewLeaves);
+    if leaves_a_phase && facts.now_s < facts.held_until_s {
+        let members = Vec::new();
+        let what = "time";
+        return Step::Wait { members, what };
     }
     then
 }

@@ -50,25 +50,36 @@ pub const ANNOTATION_REPLACE_MEMBER: &str = "quorate.dev/replace-member";
 pub const ANNOTATION_ABORT_OPERATION: &str = "quorate.dev/abort-operation";
 /// Annotation: all pods begin anew, one by one; an RFC 3339 time.
 pub const ANNOTATION_RESTARTED_AT: &str = "quorate.dev/restarted-at";
+/// Annotation: make a leaf or an authority anew, `leaf|ca,token=<any>[,grace=<duration>]`.
+pub const ANNOTATION_ROTATE_CERTIFICATES: &str = "quorate.dev/rotate-certificates";
 /// Prefixes of labels and annotations that are the operator's.
 pub const RESERVED_PREFIXES: [&str; 2] = ["quorate.dev/", "app.kubernetes.io/"];
 /// Settings of the node that the operator renders itself.
-pub const RESERVED_CONFIG: [&str; 16] = [
+pub const RESERVED_CONFIG: [&str; 25] = [
+    "admin-cert-allowed-cn",
+    "admin-cert-file",
+    "admin-key-file",
+    "admin-trusted-ca-file",
     "admin-url",
     "advertise-client-urls",
     "cert-file",
     "client-cert-auth",
+    "client-cert-optional",
     "data-dir",
     "epoch",
     "initial-advertise-peer-urls",
     "initial-cluster",
     "initial-cluster-state",
     "key-file",
+    "listen-admin",
     "listen-client-urls",
+    "listen-metrics-urls",
     "listen-peer-urls",
     "name",
+    "peer-cert-allowed-cn",
     "peer-cert-file",
     "peer-key-file",
+    "peer-trusted-ca-file",
     "trusted-ca-file",
 ];
 /// The longest name of a cluster: revision labels of its pods add 18 characters.

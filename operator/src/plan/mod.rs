@@ -11,6 +11,7 @@
 //! linearizable read. Must not know: clients, clocks, randomness, files, pods, processes.
 
 mod bootstrap;
+mod certificates;
 mod delete;
 mod expand;
 mod facts;
@@ -125,6 +126,8 @@ pub enum Reason {
     ExpansionUnknown,
     /// The spec asks for less than the volumes have.
     ShrinkRefused,
+    /// Certificates that somebody is to bring are not there or cannot be used.
+    CertificatesMissing,
 }
 
 impl Reason {
@@ -158,6 +161,7 @@ impl Reason {
             Reason::NotExpandable => "NotExpandable",
             Reason::ExpansionUnknown => "ExpansionUnknown",
             Reason::ShrinkRefused => "ShrinkRefused",
+            Reason::CertificatesMissing => "CertificatesMissing",
         }
     }
 
@@ -175,6 +179,7 @@ impl Reason {
                 | Reason::AdoptionRequired
                 | Reason::MemberLost
                 | Reason::CrashLooping
+                | Reason::CertificatesMissing
                 | Reason::UpdateStalled
                 | Reason::ResizeFailed
                 | Reason::NotExpandable
@@ -251,6 +256,7 @@ const RULES: &[Rule] = &[
     rule("identity", Asked::WhenIdle, identity::decide),
     rule("paused", Asked::WhenIdle, paused),
     rule("operation", Asked::WhenIdle, operation::decide),
+    rule("certificates", Asked::WhileWaiting, certificates::decide),
     rule("objects", Asked::WhileWaiting, objects::decide),
     rule("bootstrap", Asked::WhenIdle, bootstrap::decide),
     rule("slots", Asked::WhileWaiting, objects::raise_slots),

@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+use crate::certificates::{self, Use};
 use crate::ids::{ClusterUuid, MemberId, ObjectUid, Slot, SlotUid, VolumeUid};
 use crate::observed::{Role, Stamp};
 use crate::record::{Backoff, BootstrapRecord, Operation};
@@ -37,6 +38,14 @@ pub enum Step {
     EnsureObject {
         /// As named by [`Observed::objects_due`](crate::observed::Observed::objects_due).
         name: String,
+    },
+    /// Carry out one step for the certificates that the operator keeps: a write to a Secret, under
+    /// the version that this pass saw. Never `Wait` or `Rest`.
+    Certify {
+        /// Which of them.
+        of: Use,
+        /// What to do.
+        step: certificates::Step,
     },
     /// Make the slot's volume exist with this stamp. Creation and stamp are one atomic effect. With
     /// `adopt`, the existing volume of that UID gets the stamp instead, and its content stays. An
@@ -211,6 +220,7 @@ impl Step {
             Step::WriteIntent(_) => "write-intent",
             Step::ClearIntent { .. } => "clear-intent",
             Step::EnsureObject { .. } => "ensure-object",
+            Step::Certify { .. } => "certify",
             Step::EnsureVolume { .. } => "ensure-volume",
             Step::DeleteVolume { .. } => "delete-volume",
             Step::ReleaseVolume { .. } => "release-volume",

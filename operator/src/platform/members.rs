@@ -10,12 +10,15 @@ use quorate_api::admin::v1 as pb;
 use quorate_api::admin::v1::admin_client::AdminClient;
 use quorate_api::admin::v1::change_response::Outcome;
 use quorate_api::admin::v1::transfer_leader_response::Outcome as Transfer;
+use quorate_api::tls::{ClientTls, Material};
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
 use crate::ids::{ClusterUuid, DirectoryId, MemberId, Slot};
-use crate::observed::{MemberView, MembershipView, NodeState, NodeView, Refusing, Role, Seen};
+use crate::observed::{
+    MemberView, MembershipView, NodeState, NodeView, PortCertificate, Refusing, Role, Seen,
+};
 use crate::planted::Bug;
 
 /// Who a node is: answered from memory, so that silence means trouble.
@@ -58,6 +61,24 @@ pub(super) trait Addresses {
     fn peer_url(&self, slot: Slot) -> String;
     /// The slot that a member's peer URL leads to.
     fn slot_of_peer_url(&self, url: &str) -> Option<Slot>;
+    /// The name the slot's certificate must have, where that is not the host of its URL.
+    fn server_name(&self, slot: Slot) -> Option<String>;
+}
+
+/// How members are called.
+#[derive(Clone, Debug)]
+pub(super) enum Security {
+    /// In the clear.
+    Plain,
+    /// Over mutual TLS.
+    Encrypted {
+        /// What is trusted and shown.
+        material: Box<Material>,
+        /// Another mark is another material: connections are made anew.
+        mark: String,
+    },
+    /// Not at all: encryption is asked for and cannot be given, with the reason.
+    Missing(String),
 }
 
 /// The admin services of all slots. Connections are made when needed and made again when lost.
@@ -67,6 +88,7 @@ pub(super) struct Members<A> {
     pub addresses: A,
     /// By URL: a slot that has moved gets another connection.
     channels: BTreeMap<String, Channel>,
+    security: Security,
 }
 
 /// What a node says of itself, and which process it is.
@@ -86,7 +108,23 @@ impl<A: Addresses> Members<A> {
         Members {
             addresses,
             channels: BTreeMap::new(),
+            security: Security::Plain,
         }
+    }
+
+    /// How members are called from now on.
+    pub fn secure(&mut self, security: Security) {
+        let same = match (&self.security, &security) {
+            (Security::Plain, Security::Plain) => true,
+            (Security::Encrypted { mark: old, .. }, Security::Encrypted { mark, .. }) => {
+                old == mark
+            }
+            _ => false,
+        };
+        if !same {
+            self.channels.clear();
+        }
+        self.security = security;
     }
 
     /// Forgets connections to addresses that no slot has any more.
@@ -106,10 +144,20 @@ impl<A: Addresses> Members<A> {
         if !self.channels.contains_key(&url) {
             let endpoint = Endpoint::from_shared(url.clone())
                 .map_err(|error| Status::internal(format!("{url} is no address: {error}")))?;
-            let channel = endpoint
-                .connect_timeout(IDENTITY_TIMEOUT)
-                .tcp_nodelay(true)
-                .connect_lazy();
+            let endpoint = endpoint.connect_timeout(IDENTITY_TIMEOUT).tcp_nodelay(true);
+            let channel = match &self.security {
+                Security::Plain => endpoint.connect_lazy(),
+                Security::Encrypted { material, .. } => {
+                    let material = Material {
+                        server_name: self.addresses.server_name(slot),
+                        ..Material::clone(material)
+                    };
+                    let tls = ClientTls::new(&material);
+                    let tls = tls.map_err(|error| Status::unavailable(error.to_string()))?;
+                    tls.connect_lazy(&endpoint)
+                }
+                Security::Missing(why) => return Err(Status::unavailable(why.clone())),
+            };
             self.channels.insert(url.clone(), channel);
         }
         match self.channels.get(&url) {
@@ -390,12 +438,21 @@ async fn identity(mut client: AdminClient<Channel>) -> Result<Answer, Status> {
         directory,
         version: answer.version,
         ready: false,
+        certificates: answer.certificates.into_iter().map(port).collect(),
     };
     Ok(Answer {
         node,
         pid: answer.pid,
         name: answer.name,
     })
+}
+
+fn port(certificate: pb::PortCertificate) -> (String, PortCertificate) {
+    let seen = PortCertificate {
+        serial: certificate.serial,
+        bundle: certificate.bundle_hash,
+    };
+    (certificate.port, seen)
 }
 
 fn state(answer: &pb::IdentityResponse) -> Result<NodeState, Status> {

@@ -4,6 +4,7 @@
 //! `lastTransitionTime` moves only when `status` flips. All are present from the first write on.
 
 use super::{Inputs, evidence, now, quorum_state};
+use crate::certificates::Encryption;
 use crate::crd::{ConditionStatus, KvClusterStatus};
 use crate::ids::MemberId;
 use crate::observed::{LifeState, Observed, Pending, Seen};
@@ -431,24 +432,45 @@ fn version_up_to_date(facts: &Facts, inputs: &Inputs) -> Finding {
     )
 }
 
-/// Members of this version speak in the clear: where the spec asks for encryption, that is said.
+/// What members negotiate, and not what was asked for (H47).
 fn tls_ready(inputs: &Inputs) -> Finding {
     let type_ = "TLSReady";
-    match (inputs.desired.tls_peer, inputs.desired.tls_client) {
-        (false, false) => finding(
-            type_,
-            "True",
-            "Disabled",
-            "The spec asks for no encryption.",
-        ),
-        _ => finding(
-            type_,
-            "False",
-            "NotInForce",
-            "The spec asks for encryption, and members of this version have none. Set \
-             spec.tls.peer.mode and spec.tls.client.mode to Disabled if that is meant.",
-        ),
+    let desired = inputs.desired;
+    if !desired.tls_peer && !desired.tls_client {
+        let message = "The spec asks for no encryption.";
+        return finding(type_, "True", "Disabled", message);
     }
+    let uses = match &inputs.observed.encryption {
+        Encryption::NotOffered => {
+            let message = "The spec asks for encryption, and members on this platform have none. Set \
+                           spec.tls.peer.mode and spec.tls.client.mode to Disabled if that is meant.";
+            return finding(type_, "False", "NotInForce", message);
+        }
+        Encryption::Offered(Seen::Unknown(why)) => {
+            let message = format!("The certificates could not be read: {why}.");
+            return finding(type_, "Unknown", "Unreachable", message);
+        }
+        Encryption::Offered(Seen::Known(uses)) => uses,
+    };
+    let now_s = inputs.observed.now.0 / 1000;
+    let verdicts = uses
+        .iter()
+        .filter_map(|(of, view)| view.verdict(*of, now_s));
+    // What is wrong comes before what is awaited.
+    let worst = verdicts.min_by_key(|(status, _, _)| *status != "False");
+    if let Some((status, reason, message)) = worst {
+        return finding(type_, status, reason, message);
+    }
+    if uses.values().all(|view| view.answered == 0) {
+        let message = "No member could be asked which certificates it uses.";
+        return finding(type_, "Unknown", "Unreachable", message);
+    }
+    let ports = match (desired.tls_peer, desired.tls_client) {
+        (true, true) => "Peer, admin and client ports are encrypted",
+        (true, false) => "Peer and admin ports are encrypted, client ports are not",
+        (false, _) => "Client ports are encrypted, peer and admin ports are not",
+    };
+    finding(type_, "True", "Ready", format!("{ports}."))
 }
 
 fn storage_ready(facts: &Facts, inputs: &Inputs) -> Finding {

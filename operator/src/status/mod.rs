@@ -8,14 +8,19 @@ mod conditions;
 mod evidence;
 mod members;
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::certificates::{Encryption, Use, UseView};
 use crate::crd::{
-    KvCluster, KvClusterStatus, LeaderStatus, QuorumStatus, StorageStatus, VersionStatus,
+    CertificateStatus, CertificatesStatus, KvCluster, KvClusterStatus, LeaderStatus, QuorumStatus,
+    StorageStatus, VersionStatus,
 };
 use crate::desired::Desired;
+use crate::ids::UnixMs;
 use crate::ledger::time;
-use crate::observed::Observed;
+use crate::observed::{Observed, Seen};
 use crate::plan::{Facts, Plan, Reason, quorum};
 use crate::quantity::show_bytes;
 use crate::record::{OperationKind, Record};
@@ -99,6 +104,9 @@ pub fn render(inputs: &Inputs) -> KvClusterStatus {
     ));
     status.version = Some(version(inputs, &previous, &status));
     status.storage = Some(storage(inputs));
+    if let Encryption::Offered(Seen::Known(uses)) = &inputs.observed.encryption {
+        status.certificates = Some(certificates(uses));
+    }
     status.conditions = conditions::render(&facts, inputs, &previous);
     status.phase = Some(phase(&facts, inputs).to_owned());
     inputs.record.write_to(&mut status);
@@ -202,6 +210,28 @@ fn storage(inputs: &Inputs) -> StorageStatus {
                 .map(|operation| &operation.kind),
             Some(OperationKind::ExpandVolumes(_))
         ),
+    }
+}
+
+/// What members use, and until when. Without peers in it, members talk in the clear: that is a
+/// latch.
+fn certificates(uses: &BTreeMap<Use, UseView>) -> CertificatesStatus {
+    let row = |of: Use| {
+        let view = uses.get(&of)?;
+        let at = |seconds: Option<i64>| seconds.map(|seconds| time(UnixMs(seconds * 1000)));
+        let expiry = view.expiry();
+        Some(CertificateStatus {
+            not_after: at(expiry.leaf_s),
+            ca_not_after: at(expiry.authority_s),
+            serials: view.serials(),
+        })
+    };
+    let phases = uses.values().filter_map(|view| view.managed.as_ref());
+    let phase = phases.map(|facts| facts.phase).max();
+    CertificatesStatus {
+        peer: row(Use::Peer),
+        client: row(Use::Client),
+        phase: phase.map(|phase| phase.label().to_owned()),
     }
 }
 

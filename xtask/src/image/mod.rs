@@ -12,6 +12,8 @@ pub mod archive;
 mod dockerfile;
 mod libraries;
 
+pub use libraries::program_of_the_tests;
+
 use crate::shell;
 use anyhow::{Context, Result, bail};
 use archive::{File, Image};

@@ -100,6 +100,7 @@ async fn a_stopped_server_ends_all_its_threads() {
     let nothing = Running {
         client_addrs: Vec::new(),
         admin_addr: None,
+        metrics_addrs: Vec::new(),
         stopped: Vec::new(),
     };
     let address = served.address();

@@ -61,6 +61,7 @@ impl Secure {
         let config = Config {
             max_request_bytes: REQUEST_BYTES_MAX,
             threads: 2,
+            listen_metrics: vec![(std::net::Ipv4Addr::LOCALHOST, 0).into()],
             ..Config::of(&NodeConfig::managed("solo", "unused"))
         };
         let (solo, shutdown) = (Solo::joined(), CancellationToken::new());
@@ -326,4 +327,50 @@ async fn garbage_and_silence_at_the_handshake_harm_nobody_else() {
     assert_eq!(status.as_deref(), Ok("HTTP/1.1 200 OK"));
     assert!(secure.identity(&secure.good_caller()).await.is_ok());
     drop(silent);
+}
+
+/// What the monitor port answers to one request, with its status line.
+async fn monitor(secure: &Secure, request: &str) -> String {
+    let address = secure.running.metrics_addrs()[0];
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut answer))
+        .await
+        .expect("the answer ends")
+        .unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn the_monitor_port_tells_health_and_metrics_without_a_certificate_and_no_key() {
+    let secure = Secure::start();
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    for (path, holds) in [
+        ("/livez", "ok"),
+        ("/readyz", "ok"),
+        ("/readyz/linearizable_read", "ok"),
+        ("/health", "\"health\":\"true\""),
+        ("/version", "etcdserver"),
+        ("/metrics", "etcd_server_has_leader"),
+    ] {
+        let answer = monitor(&secure, &get(path)).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+        assert!(answer.contains(holds), "{path}: {answer}");
+    }
+    let put = "PUT /key/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 13\r\n\r\n\
+               {\"value\":\"b\"}";
+    for request in [
+        get("/key/a"),
+        get("/status"),
+        get("/healthy"),
+        put.to_owned(),
+    ] {
+        let answer = monitor(&secure, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 404"), "{request}: {answer}");
+        assert!(answer.contains("client port"), "{request}: {answer}");
+    }
+    // HTTP/2, and with it gRPC, is not spoken.
+    let answer = monitor(&secure, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    assert!(!answer.contains("200"), "{answer}");
 }

@@ -15,7 +15,7 @@ use super::Error;
 use super::access::{call, failed};
 use super::claims::{self, RETAINED_FROM};
 use super::names::{FIELD_MANAGER, LABEL_ROLE, role_name};
-use super::objects::{INPUTS, Object, RENDERED};
+use super::objects::{INPUTS, ISSUER_GROUP, Object, RENDERED};
 use super::platform::Kubernetes;
 use crate::ids::{Slot, SlotUid, VolumeUid};
 use crate::observed::{Role, Stamp};
@@ -94,6 +94,7 @@ impl Kubernetes {
                 self.write_record(step).await
             }
             Step::EnsureObject { name } => self.ensure_object(name).await,
+            Step::Certify { of, step } => self.certify(*of, step).await,
             Step::EnsureVolume { stamp, adopt } => match adopt {
                 Some(uid) => self.adopt_volume(stamp, uid).await,
                 None => self.ensure_volume(stamp).await,
@@ -188,7 +189,17 @@ impl Kubernetes {
             .validation_strict();
         let change = Patch::Apply(body);
         let write = api.patch(&wanted.name, &params, &change);
-        let written = call(&format!("{} cannot be applied", wanted.id), write).await?;
+        let written = call(&format!("{} cannot be applied", wanted.id), write).await;
+        let written = written.map_err(|error| match error {
+            // An object is created by this: what is not there is its kind.
+            Error::Conflict(why) if wanted.resource.group == ISSUER_GROUP => {
+                Error::Refused(format!(
+                    "{why}. Is cert-manager installed? Install it, or choose another \
+                     spec.tls.*.mode"
+                ))
+            }
+            error => error,
+        })?;
         let version = written.metadata.resource_version.unwrap_or_default();
         let digest = wanted.digest.clone();
         self.applied.insert(wanted.id.clone(), (digest, version));

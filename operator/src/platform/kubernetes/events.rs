@@ -4,6 +4,7 @@
 //! Reasons are a closed set (they are part of what users filter by). Text that changes all the time
 //! belongs into conditions: events of one reason are merged.
 
+use crate::certificates::{self, Use};
 use crate::crd::{BootstrapStatus, ConditionStatus, KvClusterStatus};
 use crate::ids::Slot;
 use crate::observed::Role;
@@ -74,6 +75,7 @@ pub fn of_step(step: &Step, before: &KvClusterStatus) -> Option<Said> {
         Step::ClearIntent { outcome, .. } => {
             return operation.and_then(|operation| ended(&operation.type_, *outcome, step));
         }
+        Step::Certify { of, step } => of_certificates(*of, step)?,
         Step::DropFinalizer => {
             let note = "Nothing of the cluster is the operator's any more.".to_owned();
             ("ClusterDeleted", note, None)
@@ -103,6 +105,37 @@ pub fn of_step(step: &Step, before: &KvClusterStatus) -> Option<Said> {
         action: step.name(),
         slot,
     })
+}
+
+/// What is said of certificates: nothing of the first steps of a cluster.
+fn of_certificates(
+    of: Use,
+    step: &certificates::Step,
+) -> Option<(&'static str, String, Option<Slot>)> {
+    let label = of.label();
+    let (reason, note) = match step {
+        certificates::Step::IssueLeaf(_) => (
+            "CertificateRotated",
+            format!("A new {label} certificate was issued."),
+        ),
+        certificates::Step::CreateNext => (
+            "CARotationPhase",
+            format!("The {label} authority is being replaced."),
+        ),
+        certificates::Step::Enter(next) => (
+            "CARotationPhase",
+            format!("The {label} authority: phase {}.", next.label()),
+        ),
+        certificates::Step::Finish => (
+            "CARotationPhase",
+            format!("The {label} authority was replaced."),
+        ),
+        certificates::Step::CreateAuthority
+        | certificates::Step::WriteBundle(_)
+        | certificates::Step::Wait { .. }
+        | certificates::Step::Rest { .. } => return None,
+    };
+    Some((reason, note, None))
 }
 
 fn warning(reason: &'static str, note: String, step: &Step, slot: Option<Slot>) -> Said {
@@ -161,6 +194,15 @@ const CONDITIONS: &[(&str, &str, &str, bool, &str)] = &[
         "UpdateStalled",
     ),
     ("StorageReady", "False", "StaleVolume", true, "StaleVolume"),
+    ("TLSReady", "False", "NotInForce", true, "TLSNotInForce"),
+    (
+        "TLSReady",
+        "False",
+        "PeerCANotShared",
+        true,
+        "TLSNotInForce",
+    ),
+    ("TLSReady", "False", "Expiring", true, "CertificateExpiring"),
     (
         "StorageReady",
         "False",

@@ -7,6 +7,7 @@
 //! | volume | claim `data-<name>-<slot>` with a stamp in its annotations, `claims.rs` |
 //! | intent, latches, status | the status of the `KvCluster`, compare-and-set, `record.rs` |
 //! | objects around it | `objects/`, one file per kind, compared by `drift.rs` |
+//! | certificates | Secrets, `tls/` |
 //! | member calls | the admin service on the pod's address, `platform/members.rs` |
 //!
 //! `platform.rs` holds them together: `observe.rs` reads, `apply.rs` makes one effect of one step.
@@ -25,6 +26,7 @@ pub mod objects;
 mod observe;
 mod platform;
 mod record;
+mod tls;
 
 pub use access::connect;
 pub use names::{FIELD_MANAGER, LABEL_CLUSTER, Names};

@@ -27,6 +27,8 @@ pub const PORT_CLIENT: u16 = 2379;
 pub const PORT_PEER: u16 = 2380;
 /// The port of the admin service.
 pub const PORT_ADMIN: u16 = 2381;
+/// The port of health and metrics, always in the clear.
+pub const PORT_METRICS: u16 = 2382;
 
 /// Who a cluster is in Kubernetes, and what its objects are called.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -163,12 +165,13 @@ pub struct PodAddresses {
     pub names: Names,
     /// Addresses of pods, by slot.
     pub ips: BTreeMap<Slot, String>,
+    /// Members speak TLS to each other and to us.
+    pub secure: bool,
 }
 
 impl PodAddresses {
-    /// `http` until members speak TLS to each other and to us.
-    fn scheme() -> &'static str {
-        "http"
+    fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
     }
 }
 
@@ -180,12 +183,12 @@ impl Addresses for PodAddresses {
         } else {
             ip.clone()
         };
-        Some(format!("{}://{host}:{PORT_ADMIN}", Self::scheme()))
+        Some(format!("{}://{host}:{PORT_ADMIN}", self.scheme()))
     }
 
     fn peer_url(&self, slot: Slot) -> String {
         let (pod, domain) = (self.names.pod(slot), self.names.peer_domain());
-        format!("{}://{pod}.{domain}:{PORT_PEER}", Self::scheme())
+        format!("{}://{pod}.{domain}:{PORT_PEER}", self.scheme())
     }
 
     fn slot_of_peer_url(&self, url: &str) -> Option<Slot> {
@@ -198,6 +201,12 @@ impl Addresses for PodAddresses {
             return None;
         }
         self.names.slot_of_pod(pod)
+    }
+
+    /// Pods are dialled by address, and certificates are made out for names.
+    fn server_name(&self, slot: Slot) -> Option<String> {
+        let (pod, domain) = (self.names.pod(slot), self.names.peer_domain());
+        Some(format!("{pod}.{domain}"))
     }
 }
 
@@ -236,6 +245,7 @@ mod tests {
         let mut addresses = PodAddresses {
             names: names(),
             ips: BTreeMap::new(),
+            secure: false,
         };
         let short = addresses.peer_url(Slot(1));
         assert_eq!(short, "http://orders-1.orders-peers.data.svc:2380");
@@ -248,6 +258,10 @@ mod tests {
         );
         assert_eq!(addresses.slot_of_peer_url(&long), Some(Slot(1)));
         assert_eq!(addresses.slot_of_peer_url(&short), Some(Slot(1)));
+        addresses.secure = true;
+        let secure = addresses.peer_url(Slot(1));
+        assert!(secure.starts_with("https://orders-1."), "{secure}");
+        assert_eq!(addresses.slot_of_peer_url(&secure), Some(Slot(1)));
         for other in [
             "http://orders-1.orders-peers.other.svc:2380",
             "http://orders-1.else-peers.data.svc:2380",

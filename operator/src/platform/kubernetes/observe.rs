@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::future::{join_all, join3};
+use futures_util::future::{join_all, join4};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -20,8 +20,12 @@ use super::drift;
 use super::names::{Names, PodAddresses};
 use super::objects::{self, INPUTS, Inputs, Object, Set};
 use super::platform::{Kubernetes, Sight};
+use super::tls::{self, Caller, Stock};
 use super::{Error, claims, lives};
-use crate::crd::{ANNOTATION_RESTARTED_AT, FINALIZER, KvCluster, TlsMode};
+use crate::certificates::{Asked, Encryption};
+use crate::crd::{
+    ANNOTATION_RESTARTED_AT, ANNOTATION_ROTATE_CERTIFICATES, FINALIZER, KvCluster, TlsMode,
+};
 use crate::ids::{ObjectUid, Slot, UnixMs};
 use crate::observed::{
     Growth, LifeState, LifeView, MembershipView, NodeState, NodeView, ObjectView, Observed,
@@ -30,7 +34,7 @@ use crate::observed::{
 use crate::planted::Bug;
 use crate::platform::calls::leader_slot;
 use crate::platform::doors::{entropy, now};
-use crate::platform::members::{Answer, Members};
+use crate::platform::members::{Answer, Members, Security};
 use crate::quantity;
 use crate::reconcile::Observation;
 use crate::record::{BootstrapState, Record};
@@ -50,14 +54,18 @@ impl Kubernetes {
             Record::from_status(&stored).map_err(|error| Error::Unreadable(error.to_string()))?;
         let now = now();
         let names = self.names(&object);
-        let (set, pods, claims) = join3(
+        let secure = tls::peers_are_secure(&object, &record);
+        let (set, pods, claims, stock) = join4(
             self.read_set(&names),
             self.read_pods(&names),
             self.read_claims(&names),
+            self.read_stock(&names, &object.spec.tls, secure),
         )
         .await;
         let slots = slots(&set, &pods, &claims, now);
-        let nodes = self.ask(&names, &pods, &slots).await;
+        let security = self.security(&stock, &names, secure, now);
+        let nodes = self.ask(&names, &pods, &slots, security).await;
+        let encryption = encryption(&stock, (&object, &names), (&record, &slots, &nodes), now);
         let membership = self.read_membership(&record, &nodes).await;
         let voters = voters(&membership, &stored);
         self.before = stored;
@@ -69,6 +77,8 @@ impl Kubernetes {
             rendered: Vec::new(),
             rendered_set: None,
             live: BTreeMap::new(),
+            stock: stock.ok(),
+            now_s: now.0 / 1000,
         });
         let (objects_due, volumes) = {
             let due = self.compare(&record, voters).await;
@@ -83,6 +93,7 @@ impl Kubernetes {
             nodes,
             membership,
             objects_due,
+            encryption,
             now,
             entropy: entropy(),
         };
@@ -102,6 +113,21 @@ impl Kubernetes {
                 .cluster_domain
                 .clone()
                 .or_else(|| self.domain.clone()),
+        }
+    }
+
+    /// How members are called in this pass.
+    fn security(
+        &mut self,
+        stock: &Result<Stock, Error>,
+        names: &Names,
+        secure: bool,
+        now: UnixMs,
+    ) -> Security {
+        match stock {
+            _ if !secure => Security::Plain,
+            Ok(stock) => Caller::security(&mut self.caller, stock, names, now.0 / 1000),
+            Err(error) => Security::Missing(error.to_string()),
         }
     }
 
@@ -158,6 +184,7 @@ impl Kubernetes {
         names: &Names,
         pods: &Seen<BTreeMap<Slot, Pod>>,
         slots: &Seen<SlotsView>,
+        security: Security,
     ) -> Nodes {
         let (Seen::Known(pods), Seen::Known(slots)) = (pods, slots) else {
             return Nodes::new();
@@ -173,11 +200,13 @@ impl Kubernetes {
         let addresses = PodAddresses {
             names: names.clone(),
             ips,
+            secure: !matches!(security, Security::Plain),
         };
         let members = self
             .members
             .get_or_insert_with(|| Members::new(addresses.clone()));
         members.addresses = addresses;
+        members.secure(security);
         members.prune(&asked);
         let answers = members.identities(&asked).await;
         let checked = |(slot, answer): (Slot, Seen<Answer>)| {
@@ -232,12 +261,12 @@ impl Kubernetes {
         if sight.object.metadata.deletion_timestamp.is_some() {
             return Seen::Known(Vec::new());
         }
-        let tls = &sight.object.spec.tls;
-        if tls.peer.mode != TlsMode::Disabled || tls.client.mode != TlsMode::Disabled {
-            // A member without the encryption that was asked for must not start (H47).
+        let wanted = sight.object.spec.tls.peer.mode != TlsMode::Disabled;
+        if wanted != tls::peers_are_secure(&sight.object, record) {
+            // Half of the members would not understand the other half.
             return Seen::Unknown(
-                "spec.tls asks for encryption, which this version cannot give its members; set \
-                 spec.tls.peer.mode and spec.tls.client.mode to Disabled if that is meant"
+                "spec.tls.peer.mode cannot be switched on or off once the cluster exists; set it \
+                 back"
                     .to_owned(),
             );
         }
@@ -497,6 +526,36 @@ fn slots(
         revision,
         volume_bytes,
     })
+}
+
+/// The certificates as this pass saw them. Slots in which a member lived last count as well: while
+/// it
+/// is down, it holds up a change of the authority.
+fn encryption(
+    stock: &Result<Stock, Error>,
+    (object, names): (&KvCluster, &Names),
+    (record, slots, nodes): (&Record, &Seen<SlotsView>, &Nodes),
+    now: UnixMs,
+) -> Encryption {
+    let stock = match stock {
+        Ok(stock) => stock,
+        Err(error) => return Encryption::Offered(Seen::Unknown(error.to_string())),
+    };
+    let lives = slots
+        .known()
+        .into_iter()
+        .flat_map(|slots| slots.lives.keys());
+    let asked = object.annotations().get(ANNOTATION_ROTATE_CERTIFICATES);
+    let asked = asked.and_then(|text| Asked::parse(text).ok());
+    let around = tls::Around {
+        names,
+        spec: &object.spec.tls,
+        asked: asked.as_ref(),
+        slots: lives.chain(record.last_members.keys()).copied().collect(),
+        nodes,
+        now_s: now.0 / 1000,
+    };
+    Encryption::Offered(Seen::Known(tls::view(stock, &around)))
 }
 
 /// Voters as of now, or as last published.

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::Error;
 use super::names::{Names, PodAddresses};
 use super::objects::{Object, Set};
+use super::tls::{Caller, Stock};
 use crate::crd::{KvCluster, KvClusterStatus};
 use crate::ids::Slot;
 use crate::observed::Seen;
@@ -28,6 +29,8 @@ pub struct Kubernetes {
     /// The DNS domain of clusters whose spec names none.
     pub(super) domain: Option<String>,
     pub(super) members: Option<Members<PodAddresses>>,
+    /// What the operator shows members.
+    pub(super) caller: Option<Caller>,
     /// The slot whose member led last: it is asked first.
     pub(super) leader: Option<Slot>,
     /// What this pass saw, with the UIDs and versions that effects are bound to.
@@ -53,6 +56,10 @@ pub(super) struct Sight {
     pub rendered_set: Option<Set>,
     /// The objects around the set as they are.
     pub live: BTreeMap<String, Value>,
+    /// Secrets of certificates, if they could be read.
+    pub stock: Option<Stock>,
+    /// The time of the pass, s since 1970.
+    pub now_s: i64,
 }
 
 impl Kubernetes {
@@ -66,6 +73,7 @@ impl Kubernetes {
             domain,
             before: KvClusterStatus::default(),
             members: None,
+            caller: None,
             leader: None,
             sight: None,
             applied: BTreeMap::new(),

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::certificates::Encryption;
 use crate::crd::KvClusterStatus;
 use crate::ids::{Slot, SlotUid};
 use crate::observed::{
@@ -251,6 +252,7 @@ impl Platform for Local {
             nodes,
             membership,
             objects_due: Seen::Known(Vec::new()),
+            encryption: Encryption::NotOffered,
             now: now(),
             entropy: entropy(),
         };
@@ -263,6 +265,7 @@ impl Platform for Local {
             Step::AddFinalizer
             | Step::DropFinalizer
             | Step::EnsureObject { .. }
+            | Step::Certify { .. }
             | Step::LabelSlot { .. } => Ok(()),
             Step::Latch(_) | Step::WriteIntent(_) | Step::ClearIntent { .. } => self.record(step),
             Step::EnsureVolume { stamp, adopt } => {

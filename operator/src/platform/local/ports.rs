@@ -77,6 +77,10 @@ impl Addresses for Ports {
     fn slot_of_peer_url(&self, url: &str) -> Option<Slot> {
         Ports::slot_of_peer_url(*self, url)
     }
+
+    fn server_name(&self, _: Slot) -> Option<String> {
+        None
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod leave;
 mod life;
 mod load;
 mod manifests;
+mod tls;
 mod upgrade;
 mod victims;
 mod writer;
@@ -144,6 +145,12 @@ const SCENARIOS: &[Scenario] = &[
         shows: "an update ends with the leader, edits by hand are set back, a cluster sleeps and wakes",
         needs: Needs::Operator,
         run: life::changes,
+    },
+    Scenario {
+        name: "tls",
+        shows: "no port in the clear, strangers refused with a reason, certificates change under writes",
+        needs: Needs::Operator,
+        run: tls::encrypted,
     },
     Scenario {
         name: "retain",

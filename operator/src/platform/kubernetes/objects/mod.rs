@@ -6,10 +6,12 @@
 mod account;
 mod budget;
 mod config;
+mod issuer;
 mod pod;
 mod policy;
 mod services;
 mod set;
+mod tls;
 
 use k8s_openapi::Resource;
 use kube::core::ApiResource;
@@ -20,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 use super::names::Names;
 use crate::crd::KvClusterSpec;
 
+pub use issuer::GROUP as ISSUER_GROUP;
 pub use set::{INPUTS, Set, set};
 
 /// Annotation: the digest of what we rendered.
@@ -71,6 +74,7 @@ pub fn render(inputs: &Inputs) -> Result<Vec<Object>, String> {
     if inputs.spec.service_account_name.is_none() {
         objects.push(account::render(inputs)?);
     }
+    objects.extend(issuer::render(inputs));
     Ok(objects)
 }
 

@@ -12,14 +12,14 @@ use k8s_openapi::api::core::v1::{
     EnvVarSource, HTTPGetAction, Lifecycle, LifecycleHandler, LocalObjectReference,
     ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec,
     PodTemplateSpec, Probe, SeccompProfile, SecurityContext, SleepAction, TopologySpreadConstraint,
-    VolumeMount, WeightedPodAffinityTerm,
+    Volume, VolumeMount, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::super::names::{LABEL_EPOCH, PORT_ADMIN, PORT_CLIENT, PORT_PEER};
-use super::{Inputs, config};
-use crate::crd::{ANNOTATION_RESTARTED_AT, ImageSpec, PullPolicy};
+use super::super::names::{LABEL_EPOCH, PORT_ADMIN, PORT_CLIENT, PORT_METRICS, PORT_PEER};
+use super::{Inputs, config, tls};
+use crate::crd::{ANNOTATION_RESTARTED_AT, ImageSpec, PullPolicy, TlsMode};
 use crate::planted::Bug;
 
 /// The user and group of the process and of its files.
@@ -56,12 +56,7 @@ pub(super) fn template(inputs: &Inputs) -> PodTemplateSpec {
             security_context: Some(pod_security(spec.pod_security_context.clone())),
             termination_grace_period_seconds: Some(spec.termination_grace_period_seconds),
             containers: vec![container(inputs)],
-            volumes: Some(
-                spec.extra_volumes
-                    .iter()
-                    .map(|extra| extra.volume.clone())
-                    .collect(),
-            ),
+            volumes: Some(volumes(inputs)),
             image_pull_secrets: Some(
                 secrets
                     .map(|secret| LocalObjectReference {
@@ -94,6 +89,13 @@ fn image(image: &ImageSpec, version: &str) -> String {
     }
 }
 
+fn volumes(inputs: &Inputs) -> Vec<Volume> {
+    let mut volumes = tls::volumes(inputs);
+    let extra = inputs.spec.extra_volumes.iter();
+    volumes.extend(extra.map(|extra| extra.volume.clone()));
+    volumes
+}
+
 fn container(inputs: &Inputs) -> Container {
     let spec = inputs.spec;
     let mut env = vec![EnvVar {
@@ -113,6 +115,7 @@ fn container(inputs: &Inputs) -> Container {
         mount_path: MOUNT.to_owned(),
         ..VolumeMount::default()
     }];
+    mounts.extend(tls::mounts(inputs));
     mounts.extend(spec.extra_volumes.iter().map(|extra| VolumeMount {
         name: extra.volume.name.clone(),
         mount_path: extra.mount_path.clone(),
@@ -146,6 +149,7 @@ fn container(inputs: &Inputs) -> Container {
             port("client", PORT_CLIENT),
             port("peer", PORT_PEER),
             port("admin", PORT_ADMIN),
+            port("metrics", PORT_METRICS),
         ]),
         resources: Some(spec.resources.clone()),
         volume_mounts: Some(mounts),
@@ -175,19 +179,29 @@ fn arguments(inputs: &Inputs) -> Vec<String> {
     if Bug::MembersInTemplate.lives() {
         return vec![format!("--initial-members={}", inputs.voters)];
     }
-    vec![
+    let scheme = |mode: TlsMode| match mode {
+        TlsMode::Disabled => "http",
+        TlsMode::OperatorManaged | TlsMode::Secret | TlsMode::CertManager => "https",
+    };
+    let tls = &inputs.spec.tls;
+    let (client, peer) = (scheme(tls.client.mode), scheme(tls.peer.mode));
+    let mut arguments = vec![
         "node".to_owned(),
         // It waits for Bootstrap or Join: no node forms a cluster by itself (H1, H2).
         "--managed".to_owned(),
         format!("--data-dir={MOUNT}/data"),
         "--name=$(POD_NAME)".to_owned(),
-        format!("--listen-client-urls=http://0.0.0.0:{PORT_CLIENT}"),
-        format!("--advertise-client-urls=http://{me}:{PORT_CLIENT}"),
-        format!("--listen-peer-urls=http://0.0.0.0:{PORT_PEER}"),
-        format!("--initial-advertise-peer-urls=http://{me}:{PORT_PEER}"),
+        format!("--listen-client-urls={client}://0.0.0.0:{PORT_CLIENT}"),
+        format!("--advertise-client-urls={client}://{me}:{PORT_CLIENT}"),
+        format!("--listen-peer-urls={peer}://0.0.0.0:{PORT_PEER}"),
+        format!("--initial-advertise-peer-urls={peer}://{me}:{PORT_PEER}"),
         format!("--listen-admin=0.0.0.0:{PORT_ADMIN}"),
+        // A kubelet has no certificate: probes and metrics have a port that knows no keys.
+        format!("--listen-metrics-urls=http://0.0.0.0:{PORT_METRICS}"),
         "--log-format=json".to_owned(),
-    ]
+    ];
+    arguments.extend(tls::arguments(inputs));
+    arguments
 }
 
 fn port(name: &str, number: u16) -> ContainerPort {
@@ -203,7 +217,7 @@ fn probe(path: &str, period_s: i32, timeout_s: i32, failures: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),
-            port: IntOrString::String("client".to_owned()),
+            port: IntOrString::String("metrics".to_owned()),
             ..HTTPGetAction::default()
         }),
         period_seconds: Some(period_s),

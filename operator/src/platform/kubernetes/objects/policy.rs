@@ -10,7 +10,7 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::super::names::{PORT_ADMIN, PORT_CLIENT, PORT_PEER};
+use super::super::names::{PORT_ADMIN, PORT_CLIENT, PORT_METRICS, PORT_PEER};
 use super::{Inputs, Object, absent, present};
 
 /// The policy, or its absence where the spec disables it.
@@ -32,10 +32,11 @@ pub(super) fn render(inputs: &Inputs) -> Result<Object, String> {
         )]))),
         ip_block: None,
     };
-    // Metrics are served on the client port: who may read them may reach it.
-    let clients = (!wanted.client_from.is_empty()).then(|| {
-        let sources = [&wanted.client_from[..], &wanted.metrics_from[..]];
-        sources.concat()
+    let from = |sources: &Vec<NetworkPolicyPeer>| (!sources.is_empty()).then(|| sources.clone());
+    // Metrics are served on the client port as well: who may read them may reach it.
+    let clients = from(&wanted.client_from).map(|mut sources| {
+        sources.extend(wanted.metrics_from.iter().cloned());
+        sources
     });
     let policy = NetworkPolicy {
         metadata: ObjectMeta {
@@ -52,6 +53,7 @@ pub(super) fn render(inputs: &Inputs) -> Result<Object, String> {
                 ingress(PORT_PEER, Some(vec![members()])),
                 ingress(PORT_ADMIN, Some(vec![operator])),
                 ingress(PORT_CLIENT, clients),
+                ingress(PORT_METRICS, from(&wanted.metrics_from)),
             ]),
             egress: Some(vec![
                 NetworkPolicyEgressRule {
