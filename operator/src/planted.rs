@@ -111,6 +111,12 @@ bugs! {
     StopWithoutAsking,
     /// H46: unready pods are not published.
     HideUnready,
+    /// H47: pods begin before the certificates that were asked for.
+    BeginWithoutCertificates,
+    /// H47: certificates of an authority are handed out before everybody trusts it.
+    LeafBeforeTrust,
+    /// H47: what somebody brings is not looked at.
+    BroughtUnseen,
     /// H48: every cluster's domain is cluster.local.
     DomainIsFixed,
     /// H49, H51: the size is set on whatever set is there.

@@ -6,9 +6,9 @@
 //! port, where one is asked for, serves health and metrics without TLS.
 //!
 //! Reading order: `secure`, `connection`, `grpc`, `methods`, `frame`, `handlers`, `convert`,
-//! `status`, `rest`, `probes`, `info`, `monitor`. Must not know: Raft, the log, how the state machine
-//! stores anything. Caveat: connections are handed out in turn, so a thread with few but busy ones
-//! may be the slowest; spreading streams instead would cost a hand-over per request.
+//! `status`, `rest`, `probes`, `info`, `monitor`. Must not know: Raft, the log, how the state
+//! machine stores anything. Caveat: connections are handed out in turn, so a thread with few but
+//! busy ones may be the slowest; spreading streams instead would cost a hand-over per request.
 
 mod client_io;
 mod connection;

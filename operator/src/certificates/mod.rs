@@ -2,10 +2,9 @@
 //! they change.
 //!
 //! `names` says for whom, `issue` makes keys and signatures, `rotation` decides, `request` reads
-//! what
-//! a human asks for, `view` is what a pass saw and what people are told. Whoever wires this to
-//! Secrets reads facts, asks [`next`], carries out the one step it names, and comes again: a
-//! crash between any two steps resumes from what the Secrets and the members show.
+//! what a human asks for, `view` is what a pass saw and what people are told. Whoever wires this to
+//! Secrets reads facts, asks [`next`], carries out the one step it names, and comes again: a crash
+//! between any two steps resumes from what the Secrets and the members show.
 //!
 //! One authority signs what members show each other and the admin service (`Use::Peer`), another
 //! what clients see (`Use::Client`), so that a certificate for one is worth nothing at the other.

@@ -21,6 +21,8 @@
 //! A crash anywhere is harmless: the phase, the digests and the serials say what is done.
 //! Must not know: keys, Secrets, the clock.
 
+use crate::planted::Bug;
+
 /// How far a change of the authority has come; kept as an annotation beside the authority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -221,7 +223,7 @@ pub fn next(facts: &Facts) -> Step {
         (Phase::TrustBoth, Some(_)) => settle(
             facts,
             (Trust::Both, Signer::Current, current),
-            if facts.now_s > current.not_after_s {
+            if facts.now_s > current.not_after_s || Bug::LeafBeforeTrust.lives() {
                 Awaited::Nothing
             } else {
                 Awaited::Bundle

@@ -75,6 +75,7 @@ pub enum Fault {
     BadTemplate,
     Rest,
     Rendered,
+    StaleFiles,
     LocalDisk,
 }
 
@@ -110,6 +111,7 @@ impl Fault {
             Fault::BadTemplate => "bad template",
             Fault::Rest => "nothing happens",
             Fault::Rendered => "(as rendered)",
+            Fault::StaleFiles => "a pod keeps old files",
             Fault::LocalDisk => "disk of a node",
         }
     }
@@ -154,6 +156,7 @@ const fn elsewhere(file: &'static str, name: &'static str) -> Proof {
 
 const PASSES: &str = "operator/tests/kubernetes/passes.rs";
 const HAZARD: &str = "operator/tests/kubernetes/hazards.rs";
+const CERTIFICATES: &str = "operator/tests/kubernetes/certificates.rs";
 const OBJECTS: &str = "operator/tests/kubernetes/objects.rs";
 const CONVERGENCE: &str = "operator/tests/convergence.rs";
 const ACCESS: &str = "operator/src/platform/kubernetes/access.rs";
@@ -427,9 +430,15 @@ pub const ROWS: &[Row] = &[
         test(OBJECTS, "a_lost_quorum_restarts_nobody_and_all_start_at_once", Bug::HideUnready),
     ]),
     row(47, "Encryption is asked for and not in force",
-        "nothing starts without the certificates that were asked for",
-        &[Fault::Rendered], &[
-        elsewhere(PASSES, "without_the_encryption_that_is_asked_for_nothing_starts"),
+        "nothing starts without the certificates that were asked for, and no authority is replaced \
+         before every member trusts the next",
+        &[Fault::Rendered, Fault::CrashAtEffect, Fault::DoneAnd503, Fault::StaleFiles], &[
+        test(CERTIFICATES, "everything_is_encrypted_before_the_first_pod_begins", Bug::BeginWithoutCertificates),
+        test(CERTIFICATES, "what_somebody_brings_is_checked_before_members_meet_it", Bug::BroughtUnseen),
+        test(CERTIFICATES, "a_member_that_takes_no_files_holds_the_phase_and_is_named", Bug::LeafBeforeTrust),
+        test(CERTIFICATES, "the_authorities_change_in_three_phases_that_every_member_confirms", Bug::LeafBeforeTrust),
+        elsewhere(CERTIFICATES, "a_fault_at_any_write_of_certificates_changes_nothing_about_the_end"),
+        elsewhere("node/src/server/tests/tls.rs", "plaintext_is_refused_on_both_ports_and_told_why"),
     ]),
     row(48, "The cluster's domain is not cluster.local",
         "names end where every resolver completes them, or in the domain of the spec",

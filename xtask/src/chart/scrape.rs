@@ -21,6 +21,10 @@ const BASE_PORT: u16 = 35_100;
 const PROMETHEUS_PORT: u16 = 35_190;
 /// The operator's page on the bench.
 const OPERATOR_PORT: u16 = 35_180;
+/// Where a member on Kubernetes serves clients.
+const CLIENT_PORT: u16 = 2379;
+/// Where a member on Kubernetes shows its metrics.
+const METRICS_PORT: u16 = 2382;
 /// What the live cluster is called, as the queries ask for it.
 const NAMESPACE: &str = "local";
 
@@ -56,14 +60,15 @@ pub fn live(tools: &Tools, on: Option<&str>, profile: image::Profile) -> Result<
             let _cluster = LiveCluster::start(bench, &program)?;
             let config = format!(
                 "{}{}",
-                member_targets(pods(bench)?),
+                member_targets(pods(bench, METRICS_PORT)?),
                 format_args!(
                     "  - job_name: quorate-operator\n    honor_labels: true\n    static_configs:\n      \
                      - targets: ['127.0.0.1:{OPERATOR_PORT}']\n        labels: {{pod: operator-0}}\n"
                 )
             );
             let mut prometheus = Prometheus::start(tools, &enter, &dir, PROMETHEUS_PORT, &config)?;
-            let endpoints = pods(bench)?.into_iter().map(|(_, address)| address);
+            let endpoints = pods(bench, CLIENT_PORT)?;
+            let endpoints = endpoints.into_iter().map(|(_, address)| address);
             let endpoints = endpoints.collect::<Vec<_>>().join(",");
             let mut rounds = 0;
             prometheus.ask_all(&questions, || {
@@ -166,8 +171,8 @@ impl Drop for LiveCluster<'_> {
     }
 }
 
-/// Names and addresses of the members' pods.
-fn pods(bench: &Bench) -> Result<Vec<(String, String)>> {
+/// Names of the members' pods, and the address of one of their ports.
+fn pods(bench: &Bench, port: u16) -> Result<Vec<(String, String)>> {
     let label = "--selector=quorate.dev/cluster=demo";
     let pods = bench.json(&["get", "pods", "-n", NAMESPACE, label])?;
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
@@ -176,7 +181,7 @@ fn pods(bench: &Bench) -> Result<Vec<(String, String)>> {
         .into_iter()
         .flatten()
         .map(|pod| {
-            let address = format!("{}:2379", text(&pod["status"]["podIP"]));
+            let address = format!("{}:{port}", text(&pod["status"]["podIP"]));
             (text(&pod["metadata"]["name"]), address)
         })
         .collect();

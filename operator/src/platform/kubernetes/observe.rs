@@ -529,8 +529,7 @@ fn slots(
 }
 
 /// The certificates as this pass saw them. Slots in which a member lived last count as well: while
-/// it
-/// is down, it holds up a change of the authority.
+/// it is down, it holds up a change of the authority.
 fn encryption(
     stock: &Result<Stock, Error>,
     (object, names): (&KvCluster, &Names),

@@ -25,6 +25,8 @@ use std::time::Duration;
 
 const NAMESPACE: &str = "encrypted";
 const NAME: &str = "safe";
+/// The Secret that applications use.
+const CREDENTIALS: &str = "safe-client-credentials";
 /// How long a change of certificates may take: each phase waits for kubelets, which look at mounted
 /// Secrets now and then.
 const CHANGED_MAX: Duration = Duration::from_secs(600);
@@ -167,11 +169,10 @@ fn logged(cluster: &Cluster, slot: usize, port: &str, kind: &str) -> Result<()> 
 }
 
 /// Callers without a certificate, with one of somebody else, with one that has expired, and one
-/// that
-/// is good for another port.
+/// that is good for another port.
 fn refuses_strangers(bench: &Bench, cluster: &Cluster, folder: &Path) -> Result<()> {
     let client = Client::new()?;
-    let genuine = Files::of(cluster, folder, "genuine")?;
+    let genuine = Files::of(cluster, folder, CREDENTIALS, "genuine")?;
     let foreign_key = KeyPair::generate()?;
     let mut foreign = CertificateParams::default();
     foreign.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -184,12 +185,19 @@ fn refuses_strangers(bench: &Bench, cluster: &Cluster, folder: &Path) -> Result<
         identity: None,
         ..genuine.clone()
     };
+    // Members of this cluster for certain: they know its authority, and that is not enough.
+    let member = Files::of(cluster, folder, "safe-peer-tls", "member")?;
+    let misused = Files {
+        trusted: member.trusted.clone(),
+        ..genuine.clone()
+    };
     let cases = [
         (0, ("client", 2379), &foreign, "unknown_authority"),
         (1, ("client", 2379), &expired, "expired"),
         (2, ("client", 2379), &nobody, "no_certificate"),
-        // The port of the operator knows the authority of clients as little as anybody's.
-        (1, ("admin", 2381), &genuine, "unknown_authority"),
+        // What opens the client port opens the operator's as little as anybody's.
+        (0, ("admin", 2381), &misused, "unknown_authority"),
+        (1, ("admin", 2381), &member, "not_allowed"),
     ];
     for (slot, (port, number), files, kind) in cases {
         let to = SocketAddr::new(address(cluster, slot)?, number);
@@ -207,7 +215,9 @@ fn refuses_strangers(bench: &Bench, cluster: &Cluster, folder: &Path) -> Result<
         output.status.success(),
         "the credentials are refused: {said}"
     );
-    println!("  foreign, expired, absent and misused certificates are refused with their reason");
+    println!(
+        "  foreign, expired, absent and misused certificates are refused, with the reason in the log"
+    );
     Ok(())
 }
 
@@ -233,9 +243,9 @@ struct Files {
 }
 
 impl Files {
-    /// The credentials that the operator keeps for applications, as they are now.
-    fn of(cluster: &Cluster, folder: &Path, stem: &str) -> Result<Files> {
-        let object = cluster.json(&["get", "secret", "safe-client-credentials"])?;
+    /// What is in a Secret of the operator's at the moment.
+    fn of(cluster: &Cluster, folder: &Path, secret: &str, stem: &str) -> Result<Files> {
+        let object = cluster.json(&["get", "secret", secret])?;
         Files::from(&object, folder, stem)
     }
 
@@ -308,10 +318,8 @@ impl Client {
         command
             .args(args)
             .args(["--endpoints", &format!("https://{to}")])
-            .args([
-                "--tls-server-name",
-                &format!("{NAME}-client.{NAMESPACE}.svc"),
-            ])
+            // A name that each port's certificate has.
+            .args(["--tls-server-name", "localhost"])
             .arg("--cacert")
             .arg(&files.trusted);
         if let Some((certificate, key)) = &files.identity {
@@ -406,7 +414,7 @@ impl Writer {
         self.stop.store(true, Ordering::Relaxed);
         let ended = self.thread.join();
         ended.map_err(|_| anyhow!("the writer panicked"))??;
-        let files = Files::of(cluster, &self.folder, "last")?;
+        let files = Files::of(cluster, &self.folder, CREDENTIALS, "last")?;
         let args = ["get", "w-", "--prefix", "--keys-only"];
         let output = self.client.run(&self.bench, &self.to, &files, &args)?;
         let found = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -423,13 +431,7 @@ impl Writer {
 
 /// The credentials as kubectl shows them now.
 fn credentials(bench: &Bench, folder: &Path) -> Result<Files> {
-    let object = bench.json(&[
-        "get",
-        "secret",
-        "--namespace",
-        NAMESPACE,
-        "safe-client-credentials",
-    ])?;
+    let object = bench.json(&["get", "secret", "--namespace", NAMESPACE, CREDENTIALS])?;
     Files::from(&object, folder, "writer")
 }
 

@@ -33,11 +33,6 @@ pub(super) fn render(inputs: &Inputs) -> Result<Object, String> {
         ip_block: None,
     };
     let from = |sources: &Vec<NetworkPolicyPeer>| (!sources.is_empty()).then(|| sources.clone());
-    // Metrics are served on the client port as well: who may read them may reach it.
-    let clients = from(&wanted.client_from).map(|mut sources| {
-        sources.extend(wanted.metrics_from.iter().cloned());
-        sources
-    });
     let policy = NetworkPolicy {
         metadata: ObjectMeta {
             name: Some(names.cluster.clone()),
@@ -52,7 +47,7 @@ pub(super) fn render(inputs: &Inputs) -> Result<Object, String> {
             ingress: Some(vec![
                 ingress(PORT_PEER, Some(vec![members()])),
                 ingress(PORT_ADMIN, Some(vec![operator])),
-                ingress(PORT_CLIENT, clients),
+                ingress(PORT_CLIENT, from(&wanted.client_from)),
                 ingress(PORT_METRICS, from(&wanted.metrics_from)),
             ]),
             egress: Some(vec![

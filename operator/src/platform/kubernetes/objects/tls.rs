@@ -2,8 +2,7 @@
 //!
 //! Whole Secrets are mounted, never single files of them (`subPath`): those would never change. A
 //! Secret that is not there keeps the pod from starting, and a node whose flags name files starts
-//! no
-//! port without them.
+//! no port without them.
 
 use k8s_openapi::api::core::v1::{
     KeyToPath, ProjectedVolumeSource, SecretProjection, SecretVolumeSource, Volume, VolumeMount,
