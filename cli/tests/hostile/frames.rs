@@ -153,7 +153,7 @@ fn strange_bytes_on_the_peer_port_close_their_connection_and_say_why() {
         ("an empty hello", framed(1, b""), "malformed message"),
         (
             "a hello cut inside",
-            framed(1, b"quorate\n\x01\x00abc"),
+            framed(1, b"quorate\n\x02\x00abc"),
             "malformed message",
         ),
         (
