@@ -37,6 +37,10 @@ pub struct Desired {
     pub hibernate: bool,
     /// A human asks to replace this member in place.
     pub replace_request: Option<ReplaceRequest>,
+    /// A human asks for the recovery from a lost quorum; in error, what is wrong with the words.
+    pub recover_request: Option<Result<RecoverRequest, String>>,
+    /// How long no quorum must have answered before a recovery begins, in milliseconds.
+    pub min_outage_ms: i64,
     /// A human asks to abort the operation of this ID.
     pub abort_request: Option<String>,
     /// Peer traffic is encrypted.
@@ -100,4 +104,17 @@ pub struct ReplaceRequest {
     pub slot: Slot,
     /// The member.
     pub member: MemberId,
+}
+
+/// A human's request to recover from a lost quorum. The epoch makes repeating it harmless.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RecoverRequest {
+    /// The slot whose member is to survive; `None` for the one whose log is furthest.
+    pub from: Option<Slot>,
+    /// The epoch whose quorum is lost.
+    pub epoch: u64,
+    /// Lives that do not end are not waited for, at the risk that they still serve.
+    pub force: bool,
+    /// The request, word by word.
+    pub text: String,
 }

@@ -10,11 +10,13 @@ use std::str::FromStr;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::crd::{BackoffStatus, BootstrapStatus, KvClusterStatus, OperationStatus};
+use crate::crd::{
+    BackoffStatus, BootstrapStatus, KvClusterStatus, OperationStatus, RecoveryStatus,
+};
 use crate::ids::{ClusterUuid, DirectoryId, MemberId, Slot, SlotUid, UnixMs, VolumeUid};
 use crate::record::{
     Abort, Backoff, BootstrapRecord, BootstrapState, ExpandVolumes, Hibernate, LastMember,
-    Newcomer, Operation, OperationKind, Record, Replace, Restart, ScaleDown, ScaleUp,
+    Newcomer, Operation, OperationKind, Record, Recovery, Replace, Restart, ScaleDown, ScaleUp,
     TransferAttempt, Update,
 };
 
@@ -86,6 +88,12 @@ impl Record {
         }
         record.epoch = unsigned("epoch", status.epoch.unwrap_or(0))?;
         record.bootstrap = status.bootstrap.as_ref().map(bootstrap_from).transpose()?;
+        record.recovery = status.recovery.as_ref().map(recovery_from).transpose()?;
+        let quorum = status
+            .quorum
+            .as_ref()
+            .filter(|quorum| quorum.state != "True");
+        record.quorum_absent_since = quorum.and_then(|quorum| quorum.since.as_ref()).map(unix_ms);
         record.operation = status.operation.as_ref().map(operation_from).transpose()?;
         if let Some(backoff) = &status.backoff {
             record.backoff = Some(Backoff {
@@ -110,6 +118,7 @@ impl Record {
                     LastMember {
                         member,
                         incarnation,
+                        voter: row.role == "Voter",
                     },
                 );
             }
@@ -124,6 +133,7 @@ impl Record {
         status.epoch = (self.epoch > 0).then(|| signed(self.epoch));
         status.bootstrap = self.bootstrap.as_ref().map(bootstrap_to);
         status.operation = self.operation.as_ref().map(operation_to);
+        status.recovery = self.recovery.as_ref().map(recovery_to);
         status.backoff = self.backoff.as_ref().map(|backoff| BackoffStatus {
             attempts: small(backoff.attempts),
             until: time(backoff.until),
@@ -182,6 +192,36 @@ fn bootstrap_to(record: &BootstrapRecord) -> BootstrapStatus {
         claim_uid: record.volume.as_ref().map(|uid| uid.0.clone()),
         directory_id: record.directory.as_ref().map(|id| id.0.clone()),
         completed_at: record.completed_at.map(time),
+    }
+}
+
+fn recovery_from(status: &RecoveryStatus) -> Result<Recovery, LedgerError> {
+    let started_at = needed("recovery.startedAt", status.started_at.as_ref())?;
+    Ok(Recovery {
+        slot: Slot(unsigned("recovery.ordinal", i64::from(status.ordinal))?),
+        member: parsed("recovery.survivor", &status.survivor)?,
+        new_epoch: unsigned("recovery.newEpoch", status.new_epoch)?,
+        last_index: unsigned("recovery.lastIndex", status.last_index)?,
+        evidence: status.evidence.clone(),
+        token: status.token.clone(),
+        force: status.force,
+        started_at: unix_ms(started_at),
+    })
+}
+
+fn recovery_to(recovery: &Recovery) -> RecoveryStatus {
+    let words = recovery.evidence.iter().take(16);
+    RecoveryStatus {
+        survivor: recovery.member.to_hex(),
+        ordinal: small(recovery.slot.0),
+        last_index: signed(recovery.last_index),
+        force: recovery.force,
+        new_epoch: signed(recovery.new_epoch),
+        evidence: words
+            .map(|text| text.chars().take(1024).collect())
+            .collect(),
+        token: recovery.token.chars().take(128).collect(),
+        started_at: Some(time(recovery.started_at)),
     }
 }
 

@@ -71,6 +71,8 @@ pub struct ObjectView {
     /// Our finalizer is on the object. A platform without finalizers says `true` until
     /// [`Step::DropFinalizer`](crate::plan::Step::DropFinalizer) was applied.
     pub finalizer: bool,
+    /// Requests in annotations stay where they are: a manifest file is the user's own.
+    pub requests_stay: bool,
     /// A newer version of the spec exists and cannot be read; the text names file, line and field.
     /// The pass works with the last good version.
     pub unreadable: Option<String>,
@@ -117,6 +119,8 @@ pub struct LifeView {
     /// It began with another template than [`SlotsView::revision`]; `false` where that is not
     /// known.
     pub outdated: bool,
+    /// The epoch it was told to take part in when it began; `None` when nothing was said.
+    pub epoch: Option<u64>,
     /// The volume it holds, if it holds one already.
     pub volume: Option<VolumeUid>,
     /// How it is shown to people: a pod's name, or `slot 0`.
@@ -255,6 +259,10 @@ pub struct NodeView {
     pub state: NodeState,
     /// The ID of its data directory, once it has one.
     pub directory: Option<DirectoryId>,
+    /// The epoch of its data; 0 while unjoined.
+    pub epoch: u64,
+    /// How far its log reaches.
+    pub log: LogEnd,
     /// Its own version, `0.1.0`.
     pub version: String,
     /// It serves linearizable reads.
@@ -270,6 +278,16 @@ pub struct PortCertificate {
     pub serial: String,
     /// Digest of the certificates it trusts; empty when it asks callers for none.
     pub bundle: String,
+}
+
+/// The last entry of a member's log. The later one holds all that a quorum may have acknowledged to
+/// either.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct LogEnd {
+    /// Its term.
+    pub term: u64,
+    /// Its index; 0 when nothing is known.
+    pub index: u64,
 }
 
 /// The states a node reports.

@@ -37,6 +37,12 @@ bugs! {
     LatchAnyMembership,
     /// H8, H59: a node that does not answer has lost its data.
     TimeoutIsAbsence,
+    /// H59: a lost quorum is recovered although nobody asked.
+    RecoverUnasked,
+    /// H59: a quorum that is missing for a moment is taken for lost.
+    RecoverAtOnce,
+    /// H59: a new epoch begins while members of the old one may still serve.
+    RecoverBesideOthers,
     /// H9: a learner is made a voter before its node was ever seen.
     PromoteUnasked,
     /// H10, H12: a member is added under another ID each time.

@@ -21,8 +21,12 @@ pub struct Record {
     pub bootstrap: Option<BootstrapRecord>,
     /// The operation in flight: written before its first effect, cleared after its last.
     pub operation: Option<Operation>,
+    /// The recovery from a lost quorum in flight.
+    pub recovery: Option<Recovery>,
     /// After an aborted operation: when to try again.
     pub backoff: Option<Backoff>,
+    /// Since when no quorum has answered, as last published; `None` while one does.
+    pub quorum_absent_since: Option<UnixMs>,
     /// The highest config index seen; an answer below it is stale and is discarded (H16).
     pub config_index_seen: u64,
     /// Members by slot as last published: raises a set that somebody shrank while no member can be
@@ -37,6 +41,29 @@ pub struct LastMember {
     pub member: MemberId,
     /// Which life of the slot.
     pub incarnation: u64,
+    /// It counted for quorum.
+    pub voter: bool,
+}
+
+/// A recovery from a lost quorum, written down before anything is done (protocol 3.9).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Recovery {
+    /// Where the member that survives lives.
+    pub slot: Slot,
+    /// The member that survives.
+    pub member: MemberId,
+    /// The epoch that begins.
+    pub new_epoch: u64,
+    /// The last entry of its log when it was chosen.
+    pub last_index: u64,
+    /// What was found on each voter, in words.
+    pub evidence: Vec<String>,
+    /// The request, word by word.
+    pub token: String,
+    /// Lives that do not end are not waited for, at the risk that they still serve.
+    pub force: bool,
+    /// When it began.
+    pub started_at: UnixMs,
 }
 
 /// How far bootstrap came.
@@ -308,6 +335,21 @@ impl Record {
                 next.cluster_id = Some(*cluster_id);
                 next.epoch = *epoch;
             }
+            Step::Latch(Latch::Recovered { epoch }) => {
+                next.epoch = *epoch;
+                // Whatever was in flight was of members that are gone.
+                next.recovery = None;
+                next.operation = None;
+                next.backoff = None;
+                next.config_index_seen = 0;
+            }
+            Step::WriteRecovery(recovery) => next.recovery = Some(recovery.clone()),
+            Step::ClearRecovery { token } => {
+                let same = |recovery: &Recovery| recovery.token == *token;
+                if next.recovery.as_ref().is_some_and(same) {
+                    next.recovery = None;
+                }
+            }
             Step::WriteIntent(operation) => next.operation = Some(operation.clone()),
             Step::ClearIntent {
                 id,
@@ -327,6 +369,19 @@ impl Record {
             _ => return None,
         }
         Some(next)
+    }
+
+    /// The voters as last published, by slot.
+    pub fn last_voters(&self) -> impl Iterator<Item = (Slot, MemberId)> + '_ {
+        let voters = self.last_members.iter().filter(|(_, last)| last.voter);
+        voters.map(|(slot, last)| (*slot, last.member))
+    }
+
+    /// The epoch that lives begun now are to take part in.
+    #[must_use]
+    pub fn epoch_due(&self) -> u64 {
+        let recovering = self.recovery.as_ref().map(|recovery| recovery.new_epoch);
+        recovering.unwrap_or(self.epoch).max(1)
     }
 
     /// The cluster was founded and has answered.

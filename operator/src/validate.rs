@@ -7,15 +7,20 @@
 
 use crate::certificates::Asked;
 use crate::crd::{
-    ANNOTATION_ABORT_OPERATION, ANNOTATION_REPLACE_MEMBER, ANNOTATION_ROTATE_CERTIFICATES,
-    BootstrapSpec, Destination, KvCluster, KvClusterSpec, NAME_LENGTH_MAX, PeerTls, REPLICAS_MAX,
-    RESERVED_CONFIG, RESERVED_PREFIXES, RepairAction, RetentionPolicy, STORAGE_BYTES_MIN, TlsMode,
-    UpdateStrategy,
+    ANNOTATION_ABORT_OPERATION, ANNOTATION_RECOVER_QUORUM, ANNOTATION_REPLACE_MEMBER,
+    ANNOTATION_ROTATE_CERTIFICATES, BootstrapSpec, Destination, KvCluster, KvClusterSpec,
+    NAME_LENGTH_MAX, PeerTls, REPLICAS_MAX, RESERVED_CONFIG, RESERVED_PREFIXES, RepairAction,
+    RetentionPolicy, STORAGE_BYTES_MIN, TlsMode, UpdateStrategy,
 };
-use crate::desired::{Bootstrap, Desired, Repair, RepairPolicy, ReplaceRequest, VolumePolicy};
+use crate::desired::{
+    Bootstrap, Desired, RecoverRequest, Repair, RepairPolicy, ReplaceRequest, VolumePolicy,
+};
 use crate::ids::{ClusterUuid, MemberId, Slot};
 use crate::quantity::{bytes, duration_ms};
 use crate::record::{OperationKind, Record};
+
+/// Longest request in an annotation, bytes.
+const REQUEST_LENGTH_MAX: usize = 128;
 
 /// One thing that is wrong with the resource.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -91,6 +96,10 @@ pub fn validate(resource: &KvCluster, record: &Record) -> Result<Desired, Invali
         min_ready_ms: i64::from(spec.update.min_ready_seconds).saturating_mul(1_000),
         progress_deadline_ms: duration_ms(&spec.update.progress_deadline).unwrap_or(0),
         replace_request,
+        recover_request: annotations
+            .get(ANNOTATION_RECOVER_QUORUM)
+            .map(|text| recover_request(text)),
+        min_outage_ms: duration_ms(&spec.recovery.min_outage).unwrap_or(0),
         abort_request: annotations.get(ANNOTATION_ABORT_OPERATION).cloned(),
         tls_peer: spec.tls.peer.mode != TlsMode::Disabled,
         tls_client: spec.tls.client.mode != TlsMode::Disabled,
@@ -491,6 +500,36 @@ fn repair(spec: &KvClusterSpec, found: &mut Findings) -> Repair {
 }
 
 /// `ordinal=<n>,id=<member id>`
+fn recover_request(text: &str) -> Result<RecoverRequest, String> {
+    let parse = || {
+        let mut parts = text.split(',');
+        let from = match parts.next()?.strip_prefix("from=")? {
+            "auto" => None,
+            slot => Some(Slot(slot.parse().ok()?)),
+        };
+        let epoch = parts.next()?.strip_prefix("epoch=")?.parse().ok()?;
+        let force = match parts.next() {
+            None => false,
+            Some("force=true") => true,
+            Some(_) => return None,
+        };
+        (parts.next().is_none() && text.len() <= REQUEST_LENGTH_MAX).then(|| RecoverRequest {
+            from,
+            epoch,
+            force,
+            text: text.to_owned(),
+        })
+    };
+    parse().ok_or_else(|| {
+        let shown: String = text.chars().take(REQUEST_LENGTH_MAX).collect();
+        format!(
+            "metadata.annotations.{ANNOTATION_RECOVER_QUORUM}: `{shown}` is not understood; write \
+             from=<slot or auto>,epoch=<epoch of the lost quorum>, and force=true behind it only if \
+             no machine that cannot be reached may still serve. Nothing was changed."
+        )
+    })
+}
+
 fn replace_request(text: &str, found: &mut Findings) -> Option<ReplaceRequest> {
     let parse = || {
         let (ordinal, id) = text.split_once(',')?;

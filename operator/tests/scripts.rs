@@ -15,8 +15,10 @@
 //! | `step [times=2]` | prints one pass and takes its step, twice if the first reply was lost |
 //! | `steps N` | the same N times |
 //! | `kill S`, `wipe S [stamp=yes]`, `drop S` | ends a process; empties a directory; removes a volume |
-//! | `cut S…`, `heal` | nodes that cannot be reached; all can be |
+//! | `cut S…`, `part S…`, `heal` | nodes we cannot reach; nor can the others; all can be reached |
 //! | `lag`, `wait MS` | the learner lags behind; time passes |
+//! | `recover [from=S] [epoch=N] [force=yes]` | a human asks for the recovery from a lost quorum |
+//! | `behind S`, `stick S` | its log ends early; what is stopped there does not end before `heal` |
 //! | `strand S`, `jam`, `unjam` | the machine of a volume is gone; the leader refuses to hand over |
 //! | `intrude [S]`, `expel S` | somebody else adds a learner; removes the member in a slot |
 //! | `orphan` | somebody deletes the set and leaves what runs in it |
@@ -29,7 +31,7 @@ use std::fmt::Write as _;
 
 use goldenscript::{Command, Context, Runner};
 use quorate_operator::certificates::{Brought, Encryption, Problem, Use, UseView};
-use quorate_operator::desired::{RepairPolicy, VolumePolicy};
+use quorate_operator::desired::{RecoverRequest, RepairPolicy, VolumePolicy};
 use quorate_operator::ids::Slot;
 use quorate_operator::observed::{MembershipView, Role, Seen};
 use quorate_operator::plan::{Latch, Plan, Step};
@@ -54,6 +56,21 @@ fn show(step: &Step) -> String {
             let volume = latch.volume.as_ref().map_or("none", |uid| uid.0.as_str());
             format!("latch issued volume={volume}")
         }
+        Step::Latch(Latch::Recovered { epoch }) => format!("latch recovered epoch={epoch}"),
+        Step::WriteRecovery(recovery) => {
+            let (slot, epoch) = (recovery.slot, recovery.new_epoch);
+            let mut text = format!(
+                "write-recovery slot={slot} member={} epoch={epoch} last={}",
+                recovery.member, recovery.last_index
+            );
+            for words in &recovery.evidence {
+                let _ = write!(text, "\n      {words}");
+            }
+            text
+        }
+        Step::ClearRecovery { token } => format!("clear-recovery {token}"),
+        Step::DropRequest { annotation, value } => format!("drop-request {annotation}={value}"),
+        Step::Recover { slot, epoch, .. } => format!("recover slot={slot} epoch={epoch}"),
         Step::Latch(Latch::Done { epoch, .. }) => format!("latch done epoch={epoch}"),
         Step::WriteIntent(operation) => {
             let mut text = format!("write-intent {}", operation.kind.name());
@@ -187,6 +204,7 @@ impl Script {
         match key {
             "replicas" => desired.replicas = value.parse()?,
             "size" => desired.storage_bytes = value.parse::<u64>()? << 30,
+            "file" => self.0.requests_stay = value == "yes",
             "manual" => desired.manual_update = value == "yes",
             "paused" => desired.paused = value == "yes",
             "hibernate" => desired.hibernate = value == "yes",
@@ -245,13 +263,44 @@ impl Runner for Script {
                 world.kill(Slot(number()?));
                 world.volumes.remove(&Slot(number()?));
             }
-            "cut" => {
+            "cut" | "part" => {
+                world.parted = command.name == "part";
                 for slot in positional {
                     world.unreachable.insert(Slot(slot.parse()?));
                 }
             }
+            "recover" => {
+                let value = |key: &str| {
+                    let pair = keyed.iter().find(|(found, _)| *found == key);
+                    pair.map(|(_, value)| *value)
+                };
+                if value("words").is_some() {
+                    let why = "`words` is not understood".to_owned();
+                    world.desired.recover_request = Some(Err(why));
+                    return Ok(String::new());
+                }
+                let from = value("from").map(str::parse).transpose()?;
+                let epoch = value("epoch").unwrap_or("1");
+                let force = value("force").is_some();
+                let slot = from.map_or_else(|| "auto".to_owned(), |slot: u32| slot.to_string());
+                let forced = if force { ",force=true" } else { "" };
+                world.desired.recover_request = Some(Ok(RecoverRequest {
+                    from: from.map(Slot),
+                    epoch: epoch.parse()?,
+                    force,
+                    text: format!("from={slot},epoch={epoch}{forced}"),
+                }));
+            }
+            "abort" => {
+                let recovery = world.record.recovery.as_ref();
+                world.desired.abort_request = recovery.map(|recovery| recovery.token.clone());
+            }
+            "behind" => drop(world.behind.insert(Slot(number()?))),
+            "stick" => drop(world.stuck.insert(Slot(number()?))),
             "heal" => {
                 world.unreachable.clear();
+                world.stuck.clear();
+                world.parted = false;
                 world.lagging.clear();
             }
             "lag" => {

@@ -164,7 +164,7 @@ pub struct QuorumStatus {
     /// The leader's term.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub term: Option<i64>,
-    /// Since when `state` is as it is.
+    /// Since when `state` is `True`, or has not been.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
     /// `True`, `False` or `Unknown`.
@@ -362,6 +362,13 @@ pub struct RecoveryStatus {
     /// The member that survives.
     #[schemars(length(max = 64))]
     pub survivor: String,
+    /// Its slot.
+    pub ordinal: i32,
+    /// The last entry of its log: what was acknowledged behind it is lost.
+    pub last_index: i64,
+    /// Members on machines that cannot be reached are not waited for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
     /// The epoch that begins.
     pub new_epoch: i64,
     /// What was found on each member.

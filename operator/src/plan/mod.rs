@@ -22,6 +22,7 @@ mod leftovers;
 mod newcomer;
 mod objects;
 mod operation;
+mod recover;
 mod replace;
 mod restart;
 mod scale_down;
@@ -33,6 +34,7 @@ mod volumes;
 pub use facts::{Facts, quorum};
 pub use guard::Verdict;
 pub use identity::{Conflict, conflict};
+pub use recover::what_is_known;
 pub use replace::{Evidence, evidence};
 pub use step::{Latch, Outcome, Step};
 
@@ -128,6 +130,10 @@ pub enum Reason {
     ShrinkRefused,
     /// Certificates that somebody is to bring are not there or cannot be used.
     CertificatesMissing,
+    /// A lost quorum is being recovered.
+    Recovering,
+    /// A recovery was asked for that cannot be.
+    RecoveryRefused,
 }
 
 impl Reason {
@@ -162,6 +168,8 @@ impl Reason {
             Reason::ExpansionUnknown => "ExpansionUnknown",
             Reason::ShrinkRefused => "ShrinkRefused",
             Reason::CertificatesMissing => "CertificatesMissing",
+            Reason::Recovering => "Recovering",
+            Reason::RecoveryRefused => "RecoveryRefused",
         }
     }
 
@@ -185,6 +193,7 @@ impl Reason {
                 | Reason::NotExpandable
                 | Reason::ExpansionUnknown
                 | Reason::ShrinkRefused
+                | Reason::RecoveryRefused
         )
     }
 }
@@ -208,6 +217,8 @@ enum Decision {
     Pass,
     /// Take this step.
     Act(Step),
+    /// Something is worth saying, and keeps no other rule from acting.
+    Mention(Note),
     /// Something is awaited or refused: only rules that never wait for this one may still act.
     Wait(Note),
     /// No rule below may act.
@@ -255,6 +266,7 @@ const RULES: &[Rule] = &[
     rule("deletion", Asked::WhenIdle, delete::decide),
     rule("identity", Asked::WhenIdle, identity::decide),
     rule("paused", Asked::WhenIdle, paused),
+    rule("recover", Asked::WhenIdle, recover::decide),
     rule("operation", Asked::WhenIdle, operation::decide),
     rule("certificates", Asked::WhileWaiting, certificates::decide),
     rule("objects", Asked::WhileWaiting, objects::decide),
@@ -301,6 +313,10 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
                     verdicts,
                     requeue,
                 };
+            }
+            Decision::Mention(note) => {
+                notes.push(note);
+                continue;
             }
             Decision::Wait(note) => {
                 notes.push(note);

@@ -8,7 +8,7 @@
 use super::guard::{ADD_LEARNER, PROMOTE, REMOVE_LEARNER, pass};
 use super::{Decision, Facts, Note, Outcome, Reason, Step, Verdict, note, volumes};
 use crate::ids::{DirectoryId, MemberId, Slot, VolumeUid};
-use crate::observed::{LifeState, NodeState, NodeView, Role, Seen};
+use crate::observed::{LifeState, NodeState, NodeView, Refusing, Role, Seen};
 use crate::planted::Bug;
 use crate::record::{Abort, Backoff, Newcomer, Operation, OperationKind};
 
@@ -209,6 +209,12 @@ fn add(facts: &Facts, arrival: &Arrival, node: &NodeView, verdicts: &mut Vec<Ver
         NodeState::Removed { member, .. } | NodeState::Joined { member, .. } => {
             facts.member(*member).is_none()
         }
+        // The same, of an epoch that has ended.
+        NodeState::Refusing {
+            why: Refusing::Fenced,
+            member: Some(member),
+            ..
+        } => facts.member(*member).is_none(),
         NodeState::Refusing { .. } => false,
     };
     if !ready {
@@ -242,11 +248,13 @@ fn join(facts: &Facts, arrival: &Arrival, state: &NodeState) -> Decision {
     let slot = arrival.newcomer.slot;
     let displaces = match state {
         NodeState::Unjoined => None,
-        NodeState::Removed { member, .. } | NodeState::Joined { member, .. }
-            if facts.member(*member).is_none() =>
-        {
-            Some(*member)
-        }
+        NodeState::Removed { member, .. }
+        | NodeState::Joined { member, .. }
+        | NodeState::Refusing {
+            why: Refusing::Fenced,
+            member: Some(member),
+            ..
+        } if facts.member(*member).is_none() => Some(*member),
         _ => {
             let message = format!("The node in slot {slot} is not ready to join.");
             return Decision::Wait(note(arrival.reason, message));

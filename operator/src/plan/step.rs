@@ -9,7 +9,7 @@ use std::fmt;
 use crate::certificates::{self, Use};
 use crate::ids::{ClusterUuid, MemberId, ObjectUid, Slot, SlotUid, VolumeUid};
 use crate::observed::{Role, Stamp};
-use crate::record::{Backoff, BootstrapRecord, Operation};
+use crate::record::{Backoff, BootstrapRecord, Operation, Recovery};
 
 /// One effect.
 ///
@@ -33,6 +33,20 @@ pub enum Step {
         outcome: Outcome,
         /// A pause before the next one, after an abort that may recur.
         backoff: Option<Backoff>,
+    },
+    /// Write the recovery from a lost quorum down, compare-and-set.
+    WriteRecovery(Recovery),
+    /// Forget the recovery of that token, compare-and-set: it is called off.
+    ClearRecovery {
+        /// The request it was begun for.
+        token: String,
+    },
+    /// Take a request off the object, if it still says the same.
+    DropRequest {
+        /// The annotation.
+        annotation: &'static str,
+        /// What it said.
+        value: String,
     },
     /// Apply one object other than the set of slots, by name.
     EnsureObject {
@@ -130,6 +144,15 @@ pub enum Step {
         /// Its member ID.
         member: MemberId,
     },
+    /// Tell the fenced node in a slot to begin the epoch as the only member.
+    Recover {
+        /// Where it runs.
+        slot: Slot,
+        /// The cluster.
+        cluster_uuid: ClusterUuid,
+        /// The epoch that begins.
+        epoch: u64,
+    },
     /// Add a learner whose address is that of a slot.
     MemberAdd {
         /// Its slot.
@@ -198,6 +221,11 @@ pub enum Latch {
         /// The epoch: 1, or what an adopted cluster says.
         epoch: u64,
     },
+    /// A lost quorum was recovered: the epoch has begun, and what was in flight is forgotten.
+    Recovered {
+        /// The epoch that has begun.
+        epoch: u64,
+    },
 }
 
 /// How an operation ended.
@@ -219,6 +247,10 @@ impl Step {
             Step::Latch(_) => "latch",
             Step::WriteIntent(_) => "write-intent",
             Step::ClearIntent { .. } => "clear-intent",
+            Step::WriteRecovery(_) => "write-recovery",
+            Step::ClearRecovery { .. } => "clear-recovery",
+            Step::DropRequest { .. } => "drop-request",
+            Step::Recover { .. } => "recover",
             Step::EnsureObject { .. } => "ensure-object",
             Step::Certify { .. } => "certify",
             Step::EnsureVolume { .. } => "ensure-volume",

@@ -46,6 +46,11 @@ impl<A: Addresses> Members<A> {
                 self.bootstrap(*slot, *cluster_uuid, *member, name(*slot))
                     .await
             }
+            Step::Recover {
+                slot,
+                cluster_uuid,
+                epoch,
+            } => self.recover(*slot, *cluster_uuid, *epoch).await,
             Step::MemberAdd {
                 slot,
                 member,

@@ -17,7 +17,7 @@ use tonic::{Code, Response, Status};
 
 use crate::ids::{ClusterUuid, DirectoryId, MemberId, Slot};
 use crate::observed::{
-    MemberView, MembershipView, NodeState, NodeView, PortCertificate, Refusing, Role, Seen,
+    LogEnd, MemberView, MembershipView, NodeState, NodeView, PortCertificate, Refusing, Role, Seen,
 };
 use crate::planted::Bug;
 
@@ -230,6 +230,28 @@ impl<A: Addresses> Members<A> {
             .map_err(|status| failed(slot, &status))
     }
 
+    /// Tells the fenced node in a slot to begin an epoch as the only member.
+    ///
+    /// # Errors
+    /// It refused, or its answer is missing.
+    pub async fn recover(
+        &mut self,
+        slot: Slot,
+        cluster_uuid: ClusterUuid,
+        epoch: u64,
+    ) -> Result<(), Error> {
+        let request = pb::RecoverRequest {
+            cluster_uuid: cluster_uuid.to_string(),
+            epoch,
+        };
+        let client = self.client(slot);
+        let call = async { client?.recover(request).await };
+        limited(CHANGE_TIMEOUT, call)
+            .await
+            .map(|_| ())
+            .map_err(|status| failed(slot, &status))
+    }
+
     /// Tells the node in a slot which member it is.
     ///
     /// # Errors
@@ -436,6 +458,11 @@ async fn identity(mut client: AdminClient<Channel>) -> Result<Answer, Status> {
     let node = NodeView {
         state,
         directory,
+        epoch: answer.epoch,
+        log: LogEnd {
+            term: answer.last_log_term,
+            index: answer.last_log_index,
+        },
         version: answer.version,
         ready: false,
         certificates: answer.certificates.into_iter().map(port).collect(),

@@ -231,6 +231,7 @@ fn progressing(facts: &Facts, inputs: &Inputs) -> Finding {
         .map(|operation| &operation.kind)
     {
         _ if !inputs.record.is_bootstrapped() => "Bootstrapping",
+        _ if inputs.record.recovery.is_some() => "Recovering",
         Some(OperationKind::ScaleUp(_) | OperationKind::ScaleDown(_)) => "Scaling",
         Some(OperationKind::Replace(_)) => "Repairing",
         Some(OperationKind::Hibernate(_)) => "Hibernating",
@@ -263,6 +264,7 @@ fn degraded(facts: &Facts, inputs: &Inputs) -> Finding {
         Reason::WouldLoseQuorum,
         Reason::LearnerStuck,
         Reason::MemberLost,
+        Reason::RecoveryRefused,
     ];
     if let Some(note) = noted(inputs, &blocked) {
         return finding(type_, "True", note.reason.name(), note.message.clone());

@@ -7,10 +7,13 @@
 //! otherwise. Must not know: what anybody decides; nothing is ever done because of this.
 
 use super::Inputs;
+use crate::crd::ANNOTATION_RECOVER_QUORUM;
 use crate::ids::{MemberId, Slot};
-use crate::observed::{LifeState, NodeState, Refusing};
-use crate::plan::{Facts, quorum};
+use crate::plan::{Facts, quorum, what_is_known};
 use crate::record::OperationKind;
+
+/// Most characters that are said of one voter.
+const WORDS_MAX: usize = 220;
 
 /// Why a quorum cannot be there, voter by voter; `None` when there is one, or when that is not
 /// known.
@@ -22,81 +25,42 @@ pub(super) fn lost_quorum(facts: &Facts, inputs: &Inputs) -> Option<String> {
     if facts.membership.is_some() || asleep || inputs.observed.object.deleting {
         return None;
     }
-    let voters = last_voters(inputs);
+    let voters: Vec<(Slot, MemberId)> = inputs.record.last_voters().collect();
     let found: Vec<(bool, String)> = voters
         .iter()
-        .map(|(slot, member)| about(facts, *slot, *member))
+        .map(|(slot, member)| what_is_known(facts, *slot, *member))
         .collect();
     let out = found.iter().filter(|(out, _)| *out).count();
     let (left, needed) = (voters.len() - out, quorum(voters.len()));
     if voters.is_empty() || left >= needed {
         return None;
     }
-    let words: Vec<String> = found.into_iter().map(|(_, words)| words).collect();
+    // Short enough that what to do, at the end, is never cut off.
+    let words: Vec<String> = found
+        .into_iter()
+        .map(|(_, words)| words.chars().take(WORDS_MAX).collect())
+        .collect();
     Some(format!(
         "{left} of {} voters can take part and {needed} are needed. {}. Nothing is changed by \
-         itself: bring the volumes or machines of the others back.",
+         itself: bring the volumes or machines of the others back. If they are gone for good, let one \
+         voter survive, and lose what it does not hold: {}",
         voters.len(),
-        words.join("; ")
+        words.join("; "),
+        remedy(inputs)
     ))
 }
 
-/// The voters as last published, by slot.
-fn last_voters(inputs: &Inputs) -> Vec<(Slot, MemberId)> {
-    let rows = inputs
-        .resource
-        .status
-        .iter()
-        .flat_map(|status| &status.members);
-    let voters = rows.filter(|row| row.role == "Voter");
-    voters
-        .filter_map(|row| {
-            let slot = u32::try_from(row.ordinal).ok()?;
-            Some((Slot(slot), row.member_id.as_ref()?.parse().ok()?))
-        })
-        .collect()
-}
-
-/// Whether this voter is out for certain, and what is known of it.
-fn about(facts: &Facts, slot: Slot, member: MemberId) -> (bool, String) {
-    let said = |out: bool, what: &str| (out, format!("Member {member} in slot {slot}: {what}"));
-    match facts.node(slot) {
-        Some(NodeState::Joined { .. }) if facts.is_joined(slot, member) => {
-            return said(false, "it runs and has its data");
+/// What to do when the others are gone for good, ready to be copied.
+fn remedy(inputs: &Inputs) -> String {
+    let epoch = inputs.record.epoch;
+    let request = format!("{ANNOTATION_RECOVER_QUORUM}=from=auto,epoch={epoch}");
+    let metadata = &inputs.resource.metadata;
+    match (&metadata.namespace, &metadata.name) {
+        (Some(namespace), Some(name)) => {
+            format!("kubectl -n {namespace} annotate kvc {name} {request}")
         }
-        Some(NodeState::Unjoined) => return said(true, "its data directory is empty"),
-        Some(NodeState::Joined { .. } | NodeState::Removed { .. }) => {
-            return said(
-                true,
-                "its data directory is that of another or former member",
-            );
-        }
-        Some(NodeState::Refusing {
-            why: Refusing::Busy,
-            ..
-        }) => return said(false, "it repairs its data"),
-        Some(NodeState::Refusing { message, .. }) => {
-            return said(true, &format!("it does not take part: {message}"));
-        }
-        None => {}
-    }
-    let runs = facts.is_occupied(slot);
-    if !runs && facts.volume(slot) == Ok(None) {
-        return said(true, "its volume is gone");
-    }
-    let Some(life) = facts.life(slot) else {
-        return said(false, "it is not started yet");
-    };
-    let trouble = life.trouble.as_deref().unwrap_or("see its events");
-    match &life.state {
-        LifeState::Dead(death) => said(true, &format!("its process ended with {}", death.exit)),
-        LifeState::CrashLooping { exit, .. } => said(
-            true,
-            &format!("its process ends again and again, with {exit}"),
+        _ => format!(
+            "write into metadata.annotations of the manifest {ANNOTATION_RECOVER_QUORUM}: \"from=auto,epoch={epoch}\""
         ),
-        LifeState::Pending(_) => said(true, &format!("it cannot be started: {trouble}")),
-        LifeState::Starting => said(false, "it starts"),
-        LifeState::Stopping => said(false, "it stops"),
-        LifeState::Running => said(false, "it runs and does not answer"),
     }
 }

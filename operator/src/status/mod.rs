@@ -132,7 +132,8 @@ fn quorum_status(facts: &Facts, inputs: &Inputs, previous: &KvClusterStatus) -> 
     let last = previous.quorum.clone().unwrap_or_default();
     let count = |number: usize| i32::try_from(number).ok();
     let state = quorum_state(facts, inputs);
-    let since = if last.state == state {
+    // How long a quorum has been missing does not begin again with what is known of why.
+    let since = if (last.state == "True") == (state == "True") {
         last.since
     } else {
         None
@@ -260,6 +261,9 @@ fn phase(facts: &Facts, inputs: &Inputs) -> &'static str {
         } else {
             "Bootstrapping"
         };
+    }
+    if inputs.record.recovery.is_some() {
+        return "Recovering";
     }
     if quorum_state(facts, inputs) != "True" {
         return "QuorumLost";

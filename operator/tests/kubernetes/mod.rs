@@ -7,5 +7,6 @@ mod hazards;
 mod histories;
 mod objects;
 mod passes;
+mod recover;
 mod sets;
 mod wire;

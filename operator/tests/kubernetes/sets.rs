@@ -45,6 +45,8 @@ pub const CALL_FAULTS: [CallFault; 3] = [
 struct Directory {
     id: String,
     joined: Option<(String, u64)>,
+    /// Of the member's data; 0 while unjoined.
+    epoch: u64,
 }
 
 /// The members' own world.
@@ -60,11 +62,19 @@ pub struct Group {
     directories: BTreeMap<String, Directory>,
     /// By slot: name of the pod that runs, and the uid of its claim.
     running: BTreeMap<u8, (String, String)>,
+    /// By slot: the epoch that its node was told to take part in.
+    told: BTreeMap<u8, u64>,
+    /// Which life of the cluster this is.
+    pub epoch: u64,
+    /// Recoveries that were carried out.
+    pub recoveries: u32,
     bootstraps: u32,
     /// Slots whose node is alive and slow to say who it is.
     pub mute: BTreeSet<u8>,
     /// Slots whose node never answers who it is.
     pub deaf: BTreeSet<u8>,
+    /// Slots whose node cannot be reached by the others.
+    pub parted: BTreeSet<u8>,
     /// Slots for whose pods there is no place.
     pub unscheduled: BTreeSet<u8>,
     /// The membership is answered in the opposite order.
@@ -99,6 +109,18 @@ impl Group {
             .of(*slot)
             .and_then(|directory| directory.joined.clone());
         joined.is_some_and(|(uuid, member)| uuid == self.uuid && member == id)
+            && !self.fenced(*slot)
+            && !self.parted.contains(slot)
+            && self
+                .of(*slot)
+                .is_some_and(|directory| directory.epoch == self.epoch)
+    }
+
+    /// The data in a slot is of an epoch that has ended, by what its node was told.
+    fn fenced(&self, slot: u8) -> bool {
+        let told = self.told.get(&slot).copied().unwrap_or(0);
+        let data = self.of(slot).filter(|directory| directory.joined.is_some());
+        data.is_some_and(|directory| directory.epoch < told)
     }
 
     pub fn voters(&self) -> Vec<u64> {
@@ -126,6 +148,12 @@ impl Group {
             self.leader = next.unwrap_or(0);
             self.term += 1;
         }
+    }
+
+    /// Deleted pods end.
+    pub fn end_lingering(&mut self) {
+        self.linger = 0;
+        self.leaving.values_mut().for_each(|left| *left = 0);
     }
 
     /// A deleted pod runs on for a few rounds.
@@ -187,7 +215,7 @@ impl Node {
         let joined = group
             .of(self.slot)
             .and_then(|directory| directory.joined.clone());
-        let member = joined.is_some_and(|(_, id)| group.members.contains_key(&id));
+        let member = joined.is_some_and(|(_, id)| group.alive(id));
         match member && group.has_quorum() {
             true => Ok(group),
             false => Err(Status::unavailable("no quorum")),
@@ -245,7 +273,12 @@ impl Admin for Node {
         let state = match (&joined, removed) {
             (None, _) => pb::State::Unjoined,
             (Some(_), true) => pb::State::Removed,
+            (Some(_), false) if group.fenced(self.slot) => pb::State::Fenced,
             (Some(_), false) => pb::State::Joined,
+        };
+        let last = match state {
+            pb::State::Joined => 100 + u64::from(self.slot),
+            _ => 0,
         };
         let (cluster_uuid, member_id) = joined.unwrap_or_default();
         Ok(Response::new(pb::IdentityResponse {
@@ -253,6 +286,9 @@ impl Admin for Node {
             cluster_uuid,
             member_id,
             directory_id: directory.id,
+            epoch: directory.epoch,
+            last_log_term: 3,
+            last_log_index: last,
             version: "0.1.0".to_owned(),
             name: group.running[&self.slot].0.clone(),
             certificates: group
@@ -292,7 +328,7 @@ impl Admin for Node {
             cluster_id: 77,
             config_index: group.config_index,
             settled: true,
-            epoch: 1,
+            epoch: group.epoch,
             term: group.term,
             leader: group.leader,
             members,
@@ -316,6 +352,8 @@ impl Admin for Node {
             }
             if directory.joined.is_none() {
                 directory.joined = wanted;
+                directory.epoch = 1;
+                group.epoch = 1;
                 group.bootstraps += 1;
                 assert_eq!(group.bootstraps, 1, "I4: a second bootstrap");
                 group.uuid = request.cluster_uuid;
@@ -344,15 +382,54 @@ impl Admin for Node {
             }
             let home = group.homes.entry(wanted.1).or_insert(claim.clone()).clone();
             assert_eq!(home, claim, "I5: member {} on a second directory", wanted.1);
+            let epoch = group.epoch;
             if let Some(directory) = group.directories.get_mut(&claim) {
                 directory.joined = Some(wanted);
+                directory.epoch = epoch;
             }
             Ok(Response::new(pb::JoinResponse::default()))
         })
     }
 
-    async fn recover(&self, _: Request<pb::RecoverRequest>) -> Answer<pb::RecoverResponse> {
-        Err(Status::failed_precondition("this node is not fenced"))
+    async fn recover(&self, request: Request<pb::RecoverRequest>) -> Answer<pb::RecoverResponse> {
+        self.faulty(|| {
+            let epoch = request.into_inner().epoch;
+            let mut group = self.group()?;
+            let directory = group.of(self.slot).cloned().unwrap_or_default();
+            if directory.epoch == epoch {
+                return Ok(Response::new(pb::RecoverResponse { already: true }));
+            }
+            let told = group.told.get(&self.slot) == Some(&epoch);
+            let Some((_, survivor)) = directory.joined.filter(|_| told && directory.epoch < epoch)
+            else {
+                return Err(Status::failed_precondition("this node is not fenced"));
+            };
+            let others = group.told.iter().filter(|(slot, _)| **slot != self.slot);
+            for (slot, told) in others {
+                assert!(
+                    *told >= epoch,
+                    "H59: slot {slot} may still serve the old epoch"
+                );
+            }
+            let voter = group
+                .members
+                .get(&survivor)
+                .is_some_and(|(_, voter)| *voter);
+            assert!(voter, "member {survivor}, no voter, is to survive");
+            let claim = group.running[&self.slot].1.clone();
+            if let Some(directory) = group.directories.get_mut(&claim) {
+                directory.epoch = epoch;
+            }
+            let old = std::mem::take(&mut group.members);
+            let others = old.into_keys().filter(|id| *id != survivor);
+            group.removed.extend(others);
+            group.members.insert(survivor, (self.slot, true));
+            (group.epoch, group.leader) = (epoch, survivor);
+            group.recoveries += 1;
+            group.config_index += 1;
+            group.term += 1;
+            Ok(Response::new(pb::RecoverResponse { already: false }))
+        })
     }
 
     async fn member_add(
@@ -579,6 +656,7 @@ impl Around {
     fn kubelet(&self, store: &mut Store) {
         let mut group = self.group();
         let mut running = BTreeMap::new();
+        let mut told = BTreeMap::new();
         let claims = store.all("persistentvolumeclaims");
         for (name, mut pod) in store.all("pods") {
             let slot = slot_of(&name);
@@ -611,9 +689,11 @@ impl Around {
                 .unwrap_or_default()
                 .to_owned();
             running.insert(slot, (name.clone(), uid.clone()));
+            told.insert(slot, epoch_of(&pod));
             let fresh = Directory {
                 id: format!("directory-of-{uid}"),
                 joined: None,
+                epoch: 0,
             };
             group.directories.entry(uid).or_insert(fresh);
             if !bound {
@@ -633,7 +713,7 @@ impl Around {
         }
         group.files.retain(|slot, _| running.contains_key(slot));
         wire::check(&group.files, now_s());
-        group.running = running;
+        (group.running, group.told) = (running, told);
         group.elect();
         Self::report_ready(&group, store);
     }
@@ -646,7 +726,8 @@ impl Around {
                 .of(slot)
                 .and_then(|directory| directory.joined.clone());
             let serves = joined.is_some_and(|(_, id)| {
-                group.has_quorum() && group.members.get(&id).is_some_and(|(_, voter)| *voter)
+                let voter = group.members.get(&id).is_some_and(|(_, voter)| *voter);
+                group.has_quorum() && voter && group.alive(id)
             });
             let at = store.time();
             let conditions = pod["status"]["conditions"].as_array_mut();
@@ -707,6 +788,18 @@ fn mounted(store: &Store, pod: &Value) -> Option<BTreeMap<String, Files>> {
         ports.insert(port.to_owned(), files);
     }
     Some(ports)
+}
+
+/// What the pod's arguments tell its node.
+fn epoch_of(pod: &Value) -> u64 {
+    let args = pod["spec"]["containers"][0]["args"].as_array();
+    let said = args
+        .into_iter()
+        .flatten()
+        .filter_map(|arg| arg.as_str()?.strip_prefix("--epoch="));
+    said.into_iter()
+        .next_back()
+        .map_or(0, |epoch| epoch.parse().expect("a number"))
 }
 
 /// The ordinal at the end of a pod's name.

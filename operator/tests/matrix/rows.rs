@@ -502,9 +502,13 @@ pub const ROWS: &[Row] = &[
         test(OBJECTS, "an_image_is_taken_as_it_is", Bug::ImageTakenApart),
     ]),
     row(59, "A partition that heals has cost data because recovery began by itself",
-        "silence is no evidence, however long it lasts",
-        &[Fault::Partition], &[
+        "a human's word alone begins one, after a lasting outage; every life of the old epoch ends first",
+        &[Fault::Partition, Fault::SlowStop], &[
         script("h09_h59_timeout_is_no_evidence", Bug::TimeoutIsAbsence),
+        script("p39_h59_never_by_itself", Bug::RecoverUnasked),
+        script("p39_waits_for_the_outage_to_last", Bug::RecoverAtOnce),
+        script("p39_h59_one_may_still_serve", Bug::RecoverBesideOthers),
+        elsewhere("node/src/replica/tests/recover.rs", "p39_the_old_majority_that_comes_back_serves_nobody"),
     ]),
     row(60, "Somebody scales or edits the StatefulSet by hand",
         "the template is replaced as a whole, the size raised at once and lowered by the protocol",

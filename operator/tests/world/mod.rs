@@ -4,13 +4,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_operator::certificates::Encryption;
-use quorate_operator::desired::{Bootstrap, Desired, Repair, RepairPolicy, VolumePolicy};
+use quorate_operator::desired::{
+    Bootstrap, Desired, RecoverRequest, Repair, RepairPolicy, VolumePolicy,
+};
 use quorate_operator::ids::{
     ClusterUuid, DirectoryId, MemberId, ObjectUid, Slot, SlotUid, UnixMs, VolumeUid,
 };
 use quorate_operator::observed::{
-    Death, Entropy, Growth, LifeState, LifeView, MemberView, MembershipView, NodeState, NodeView,
-    ObjectView, Observed, Role, Seen, SlotsView, Stamp, VolumeView,
+    Death, Entropy, Growth, LifeState, LifeView, LogEnd, MemberView, MembershipView, NodeState,
+    NodeView, ObjectView, Observed, Refusing, Role, Seen, SlotsView, Stamp, VolumeView,
 };
 use quorate_operator::plan::{Plan, Step, plan, quorum};
 use quorate_operator::record::{LastMember, OperationKind, Record};
@@ -24,6 +26,10 @@ pub struct Life {
     pub label: Option<Role>,
     /// No set owns it.
     pub orphan: bool,
+    /// The epoch it was told to take part in.
+    pub epoch: u64,
+    /// It was told to stop.
+    pub stopping: bool,
 }
 
 #[derive(Clone)]
@@ -39,6 +45,8 @@ pub struct Volume {
     pub mounted_by: Option<u64>,
     /// Whose data it holds.
     pub joined: Option<(ClusterUuid, MemberId)>,
+    /// Of which epoch.
+    pub epoch: u64,
 }
 
 /// How a platform's volumes grow.
@@ -61,6 +69,7 @@ pub enum Growing {
 #[derive(Clone)]
 pub struct Group {
     pub uuid: ClusterUuid,
+    pub epoch: u64,
     pub config_index: u64,
     pub term: u64,
     pub leader: MemberId,
@@ -100,6 +109,14 @@ pub struct World {
     pub jammed: bool,
     /// What the platform says of certificates.
     pub encryption: Encryption,
+    /// Slots whose log ends early.
+    pub behind: BTreeSet<Slot>,
+    /// Slots on a machine that cannot be reached: what is stopped there does not end.
+    pub stuck: BTreeSet<Slot>,
+    /// The slots that cannot be reached cannot be reached by the others either.
+    pub parted: bool,
+    /// Whether requests stay, as in a file.
+    pub requests_stay: bool,
     bootstraps: u32,
     homes: BTreeMap<MemberId, u64>,
 }
@@ -128,6 +145,10 @@ impl World {
             stranded: BTreeSet::new(),
             jammed: false,
             encryption: Encryption::NotOffered,
+            behind: BTreeSet::new(),
+            stuck: BTreeSet::new(),
+            parted: false,
+            requests_stay: false,
             bootstraps: 0,
             homes: BTreeMap::new(),
         }
@@ -145,7 +166,9 @@ impl World {
             .volumes
             .get(&slot)
             .filter(|volume| life.volume == Some(volume.uid))?;
-        volume.joined.map(|(_, id)| id)
+        let epoch = self.group.as_ref().map_or(1, |group| group.epoch);
+        let takes_part = life.epoch <= volume.epoch && volume.epoch == epoch;
+        volume.joined.filter(|_| takes_part).map(|(_, id)| id)
     }
 
     pub fn alive(&self, id: MemberId) -> bool {
@@ -171,6 +194,9 @@ impl World {
     pub fn settle(&mut self) {
         self.lives
             .retain(|slot, life| slot.0 < self.count.unwrap_or(0) || life.dead.is_none());
+        let stuck = &self.stuck;
+        self.lives
+            .retain(|slot, life| !life.stopping || stuck.contains(slot));
         let lives = &self.lives;
         self.volumes.retain(|slot, volume| {
             let used = lives
@@ -193,6 +219,8 @@ impl World {
                         revision: self.revision.unwrap_or(0),
                         label: None,
                         orphan: false,
+                        epoch: self.record.epoch_due(),
+                        stopping: false,
                     },
                 );
             }
@@ -233,10 +261,15 @@ impl World {
                 && !self.unreachable.contains(slot)
                 && self.joined(*slot).is_some_and(|id| self.alive(id))
         });
+        let heard = self.voters().into_iter().filter(|id| {
+            let slot = self.group.as_ref().and_then(|group| group.members[id].0);
+            self.alive(*id) && slot.is_some_and(|slot| !self.unreachable.contains(&slot))
+        });
+        let answers = !self.parted || heard.count() >= quorum(self.voters().len());
         let Some(group) = self
             .group
             .as_ref()
-            .filter(|_| reachable && self.has_quorum())
+            .filter(|_| reachable && answers && self.has_quorum())
         else {
             return Seen::Unknown("no member answered".to_owned());
         };
@@ -256,7 +289,7 @@ impl World {
         Seen::Known(MembershipView {
             cluster_uuid: group.uuid,
             config_index: group.config_index,
-            epoch: 1,
+            epoch: group.epoch,
             term: group.term,
             leader: Some(group.leader),
             changing: false,
@@ -270,6 +303,7 @@ impl World {
             let bad = self.bad.contains(&life.revision);
             let state = match life.dead.clone() {
                 Some(death) => LifeState::Dead(death),
+                None if life.stopping => LifeState::Stopping,
                 None if bad => LifeState::CrashLooping {
                     restarts: 2,
                     exit: "exit code 1".to_owned(),
@@ -291,6 +325,7 @@ impl World {
                 trouble: None,
                 host: None,
                 orphan: life.orphan,
+                epoch: Some(life.epoch),
             };
             (*slot, view)
         };
@@ -354,6 +389,7 @@ impl World {
             generation: 1,
             deleting: self.deleting,
             finalizer: self.finalizer,
+            requests_stay: self.requests_stay,
             unreadable: None,
         }
     }
@@ -379,12 +415,28 @@ impl World {
                 cluster_uuid,
                 member,
             },
+            Some((cluster_uuid, member)) if life.is_some_and(|life| life.epoch > volume.epoch) => {
+                NodeState::Refusing {
+                    cluster_uuid: Some(cluster_uuid),
+                    member: Some(member),
+                    why: Refusing::Fenced,
+                    message: "its epoch has ended".to_owned(),
+                }
+            }
             Some((cluster_uuid, member)) => NodeState::Joined {
                 cluster_uuid,
                 member,
             },
         };
+        let joined = matches!(state, NodeState::Joined { .. });
+        let index = match (joined, self.behind.contains(&slot)) {
+            (false, _) => 0,
+            (true, true) => 40,
+            (true, false) => 70,
+        };
         Seen::Known(NodeView {
+            epoch: volume.joined.map_or(0, |_| volume.epoch),
+            log: LogEnd { term: 3, index },
             state,
             directory: Some(DirectoryId(format!("d{}", volume.directory))),
             version: "0.1.0".to_owned(),
@@ -403,15 +455,18 @@ impl World {
             "I12: equal world, other plan"
         );
         self.drawn += 1;
+        let lost = observed.membership.known().is_none() && self.record.is_bootstrapped();
+        let since = self.record.quorum_absent_since.unwrap_or(observed.now);
+        self.record.quorum_absent_since = lost.then_some(since);
         if let (Seen::Known(view), None) = (&observed.membership, &self.stale) {
             self.record.config_index_seen = view.config_index;
             let rows = view
                 .members
                 .iter()
-                .filter_map(|(id, member)| Some((member.slot?, *id)));
+                .filter_map(|(id, member)| Some((member.slot?, (*id, member.role))));
             let volumes = &self.volumes;
             self.record.last_members = rows
-                .map(|(slot, member)| {
+                .map(|(slot, (member, role))| {
                     let stamp = volumes.get(&slot).and_then(|volume| volume.stamp.as_ref());
                     let incarnation = stamp.map_or(0, |stamp| stamp.incarnation);
                     (
@@ -419,6 +474,7 @@ impl World {
                         LastMember {
                             member,
                             incarnation,
+                            voter: role == Role::Voter,
                         },
                     )
                 })
@@ -473,8 +529,10 @@ impl World {
             }
             Step::StopSlot { slot, uid, asking } => {
                 self.ask_to_stop(*slot, *asking)?;
-                self.lives
-                    .retain(|at, life| at != slot || format!("p{}", life.uid) != uid.0);
+                let life = self.lives.get_mut(slot);
+                if let Some(life) = life.filter(|life| format!("p{}", life.uid) == uid.0) {
+                    life.stopping = true;
+                }
                 Ok(())
             }
             Step::LabelSlot { slot, role, .. } => {
@@ -488,7 +546,10 @@ impl World {
                 });
                 Ok(())
             }
-            _ => self.change(step),
+            _ => match self.request(step) {
+                Some(done) => done,
+                None => self.change(step),
+            },
         };
         self.settle();
         result
@@ -501,7 +562,11 @@ impl World {
         let others = voters.iter().filter(|id| Some(**id) != serving);
         let enough = others.filter(|id| self.alive(**id)).count() >= quorum(voters.len());
         assert!(
-            serving.is_none() || asking == serving || voters.len() <= 2 || self.deleting,
+            serving.is_none()
+                || asking == serving
+                || voters.len() <= 2
+                || self.deleting
+                || self.record.recovery.is_some(),
             "I3: voter {serving:?} is stopped without a question"
         );
         match asking {
@@ -534,6 +599,7 @@ impl World {
             capacity: self.desired.storage_bytes,
             mounted_by: None,
             joined: None,
+            epoch: 0,
         };
         self.volumes.insert(stamp.slot, volume);
         Ok(())
@@ -571,8 +637,64 @@ impl World {
         Ok(())
     }
 
+    /// What a fenced node does; and nobody of the old epoch may still run, unless it was forced.
+    fn recover(&mut self, slot: Slot, uuid: ClusterUuid, epoch: u64) -> Result<(), String> {
+        let told = self.lives.get(&slot).map_or(0, |life| life.epoch);
+        let forced = self.record.recovery.as_ref().is_some_and(|it| it.force);
+        let others = self.lives.iter().filter(|(at, _)| **at != slot);
+        for (at, life) in others.filter(|(_, life)| life.dead.is_none()) {
+            let holds = self.volumes.get(at).is_some_and(|it| it.joined.is_some());
+            assert!(
+                forced || life.epoch >= epoch || !holds,
+                "H59: slot {at} may still serve the old epoch"
+            );
+        }
+        let volume = self.volumes.get_mut(&slot).ok_or("no volume")?;
+        let (ours, member) = volume.joined.ok_or("it is unjoined")?;
+        if volume.epoch == epoch && ours == uuid {
+            return Ok(());
+        }
+        if told != epoch || volume.epoch >= epoch || ours != uuid {
+            return Err("it is not fenced".to_owned());
+        }
+        volume.epoch = epoch;
+        let group = self.group.as_mut().ok_or("no cluster")?;
+        let voter = matches!(group.members.get(&member), Some((_, Role::Voter)));
+        assert!(voter, "member {member}, no voter, is to survive");
+        let old = std::mem::take(&mut group.members);
+        group
+            .removed
+            .extend(old.into_keys().filter(|id| *id != member));
+        group.members = BTreeMap::from([(member, (Some(slot), Role::Voter))]);
+        (group.epoch, group.leader) = (epoch, member);
+        group.config_index += 2;
+        group.term += 1;
+        Ok(())
+    }
+
     fn can_lead(&self, id: &MemberId) -> bool {
         !self.jammed && self.alive(*id) && !self.lagging.contains(id)
+    }
+
+    /// The steps of a recovery, which no quorum has a say in; `None` for any other.
+    fn request(&mut self, step: &Step) -> Option<Result<(), String>> {
+        if let Step::DropRequest { value, .. } = step {
+            let said = |request: &Result<RecoverRequest, String>| {
+                request.as_ref().is_ok_and(|request| request.text == *value)
+            };
+            if self.desired.recover_request.as_ref().is_some_and(said) {
+                self.desired.recover_request = None;
+            }
+            return Some(Ok(()));
+        }
+        match step {
+            Step::Recover {
+                slot,
+                cluster_uuid,
+                epoch,
+            } => Some(self.recover(*slot, *cluster_uuid, *epoch)),
+            _ => None,
+        }
     }
 
     fn change(&mut self, step: &Step) -> Result<(), String> {
@@ -653,13 +775,14 @@ impl World {
         match volume.joined {
             Some(pair) if pair == (uuid, id) => return Ok(()),
             Some(_) => return Err("the directory is not empty".to_owned()),
-            None => volume.joined = Some((uuid, id)),
+            None => (volume.joined, volume.epoch) = (Some((uuid, id)), 1),
         }
         self.bootstraps += 1;
         assert_eq!(self.bootstraps, 1, "I4: bootstrapped twice");
         self.homes.insert(id, volume.directory);
         self.group = Some(Group {
             uuid,
+            epoch: 1,
             config_index: 1,
             term: 1,
             leader: id,
@@ -689,6 +812,7 @@ impl World {
             "I5: member {id} lives on a second directory"
         );
         volume.joined = Some((uuid, id));
+        volume.epoch = self.group.as_ref().map_or(1, |group| group.epoch);
         Ok(())
     }
 
@@ -812,6 +936,8 @@ pub fn desired(replicas: u32) -> Desired {
         min_ready_ms: 0,
         progress_deadline_ms: 600_000,
         replace_request: None,
+        recover_request: None,
+        min_outage_ms: 300_000,
         abort_request: None,
         tls_peer: false,
         tls_client: false,

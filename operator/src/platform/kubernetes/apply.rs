@@ -90,9 +90,12 @@ impl Kubernetes {
         match step {
             Step::AddFinalizer => self.finalize(true).await,
             Step::DropFinalizer => self.finalize(false).await,
-            Step::Latch(_) | Step::WriteIntent(_) | Step::ClearIntent { .. } => {
-                self.write_record(step).await
-            }
+            Step::Latch(_)
+            | Step::WriteIntent(_)
+            | Step::ClearIntent { .. }
+            | Step::WriteRecovery(_)
+            | Step::ClearRecovery { .. } => self.write_record(step).await,
+            Step::DropRequest { annotation, value } => self.drop_request(annotation, value).await,
             Step::EnsureObject { name } => self.ensure_object(name).await,
             Step::Certify { of, step } => self.certify(*of, step).await,
             Step::EnsureVolume { stamp, adopt } => match adopt {
@@ -118,6 +121,7 @@ impl Kubernetes {
             Step::RestartSlot { slot, uid } => self.stop(*slot, uid).await,
             Step::LabelSlot { slot, uid, role } => self.label(*slot, uid, *role).await,
             Step::Bootstrap { .. }
+            | Step::Recover { .. }
             | Step::MemberAdd { .. }
             | Step::Join { .. }
             | Step::Promote { .. }

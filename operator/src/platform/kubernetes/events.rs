@@ -36,6 +36,27 @@ pub fn of_step(step: &Step, before: &KvClusterStatus) -> Option<Said> {
             let note = format!("The cluster exists, with identity {cluster_uuid}.");
             ("Bootstrapped", note, Some(Slot(0)))
         }
+        Step::WriteRecovery(recovery) => {
+            let note = format!(
+                "Epoch {} is to begin from member {} alone, whose log ends with entry {}. It is \
+                 called off if the old quorum comes back first.",
+                recovery.new_epoch, recovery.member, recovery.last_index
+            );
+            return Some(warning("RecoveryStarted", note, step, Some(recovery.slot)));
+        }
+        Step::ClearRecovery { .. } => {
+            let note = "The recovery was called off; nothing was lost by it.".to_owned();
+            return Some(warning("RecoveryCancelled", note, step, None));
+        }
+        Step::Latch(Latch::Recovered { epoch }) => {
+            let recovery = before.recovery.clone().unwrap_or_default();
+            let note = format!(
+                "Epoch {epoch} has begun from member {}. Writes that were acknowledged behind entry {} \
+                 of its log are lost.",
+                recovery.survivor, recovery.last_index
+            );
+            return Some(warning("QuorumRecovered", note, step, None));
+        }
         Step::MemberAdd { slot, member, .. } => {
             let note = format!("Member {member} was added in slot {slot} as learner.");
             ("MemberAdded", note, Some(*slot))
@@ -86,6 +107,8 @@ pub fn of_step(step: &Step, before: &KvClusterStatus) -> Option<Said> {
         }
         | Step::AddFinalizer
         | Step::Latch(_)
+        | Step::DropRequest { .. }
+        | Step::Recover { .. }
         | Step::EnsureObject { .. }
         | Step::EnsureVolume { .. }
         | Step::DeleteVolume { .. }
@@ -183,6 +206,13 @@ const CONDITIONS: &[(&str, &str, &str, bool, &str)] = &[
         "WouldLoseQuorum",
         true,
         "WouldLoseQuorum",
+    ),
+    (
+        "Degraded",
+        "True",
+        "RecoveryRefused",
+        true,
+        "RecoveryRefused",
     ),
     ("Degraded", "True", "LearnerStuck", true, "LearnerStuck"),
     ("Degraded", "True", "MemberLost", true, "MemberLost"),

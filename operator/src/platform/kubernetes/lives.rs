@@ -6,7 +6,7 @@
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::names::{LABEL_ROLE, PORT_CLIENT};
+use super::names::{LABEL_EPOCH, LABEL_ROLE, PORT_CLIENT};
 use crate::ids::{SlotUid, UnixMs, VolumeUid};
 use crate::ledger::unix_ms;
 use crate::observed::{LifeState, LifeView, Pending, Role};
@@ -37,6 +37,7 @@ pub(super) fn view(
         ready: ready.is_some(),
         ready_since: ready.and_then(|(_, since)| since),
         outdated: revision.is_some_and(|newest| label(REVISION).is_some_and(|its| its != newest)),
+        epoch: label(LABEL_EPOCH).and_then(|epoch| epoch.parse().ok()),
         volume: volume(pod, claim),
         label: pod.metadata.name.clone().unwrap_or_default(),
         endpoint: ip.map(|ip| format!("{ip}:{PORT_CLIENT}")),

@@ -275,7 +275,7 @@ impl Kubernetes {
         let inputs = Inputs {
             names: &sight.names,
             spec: &sight.object.spec,
-            epoch: record.epoch.max(1),
+            epoch: record.epoch_due(),
             voters,
             restarted_at: restarted_at.map(String::as_str),
         };
@@ -576,6 +576,7 @@ fn object_view(object: &KvCluster) -> ObjectView {
         generation: object.metadata.generation.unwrap_or_default(),
         deleting: object.metadata.deletion_timestamp.is_some(),
         finalizer: object.finalizers().iter().any(|name| name == FINALIZER),
+        requests_stay: false,
         unreadable: None,
     }
 }

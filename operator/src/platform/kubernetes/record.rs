@@ -90,6 +90,28 @@ impl Kubernetes {
         self.remember(written)
     }
 
+    /// Takes a request off the object. The version makes sure that it is the one this pass saw.
+    pub(super) async fn drop_request(
+        &mut self,
+        annotation: &str,
+        value: &str,
+    ) -> Result<(), Error> {
+        let object = &self.sight()?.object;
+        let annotations = object.metadata.annotations.as_ref();
+        let found = annotations.and_then(|annotations| annotations.get(annotation));
+        if found.is_none_or(|found| found != value) {
+            return Ok(());
+        }
+        let patch = json!({"metadata": {
+            "uid": object.metadata.uid,
+            "resourceVersion": object.metadata.resource_version,
+            "annotations": {annotation: null},
+        }});
+        let doing = format!("annotation {annotation} cannot be taken off");
+        let written = merge(&self.objects(), &self.name, &patch, &doing).await?;
+        self.remember(written)
+    }
+
     /// Says on the object itself that it cannot be understood; nothing else of it is touched.
     ///
     /// # Errors

@@ -301,15 +301,24 @@ impl Local {
                 "slot {slot} has no volume to start on"
             )));
         };
+        let epoch = self.epoch_due()?;
         let program = Program {
             executable: self.executable.clone(),
-            args: self.arguments(slot, &volume.data_dir()),
+            args: self.arguments(slot, &volume.data_dir(), epoch),
             volume: view.uid,
+            epoch,
         };
         self.keeper(slot)?.start(&program, now)
     }
 
-    fn arguments(&self, slot: Slot, data_dir: &Path) -> Vec<OsString> {
+    /// The epoch that lives begun now are to take part in.
+    pub(super) fn epoch_due(&self) -> Result<u64, Error> {
+        let record = Record::from_status(&self.state.status);
+        let record = record.map_err(|error| Error::Foreign(error.to_string()))?;
+        Ok(record.epoch_due())
+    }
+
+    fn arguments(&self, slot: Slot, data_dir: &Path, epoch: u64) -> Vec<OsString> {
         let client = format!("http://{}", self.ports.client(slot));
         let peer = self.ports.peer_url(slot);
         let mut args: Vec<OsString> = vec!["node".into(), "--managed".into(), "--data-dir".into()];
@@ -321,6 +330,7 @@ impl Local {
         flag("listen-peer-urls", &peer);
         flag("initial-advertise-peer-urls", &peer);
         flag("listen-admin", &self.ports.admin(slot).to_string());
+        flag("epoch", &epoch.to_string());
         if let Some(bytes) = self.accepted.spec.quota_backend_bytes {
             flag("quota-backend-bytes", &bytes.to_string());
         }

@@ -41,6 +41,8 @@ pub(super) struct Program {
     pub args: Vec<OsString>,
     /// The volume it runs on.
     pub volume: VolumeUid,
+    /// The epoch it is told to take part in.
+    pub epoch: u64,
 }
 
 /// One life of a slot, as `life.json` keeps it.
@@ -55,6 +57,9 @@ pub(super) struct Life {
     pub started_at: UnixMs,
     /// The volume it holds.
     pub volume: VolumeUid,
+    /// The epoch it was told to take part in; 0 for none.
+    #[serde(default)]
+    pub epoch: u64,
     /// How often in a row the lives before it ended without having stayed up.
     pub failures_before: u32,
     /// When it was told to stop.
@@ -130,6 +135,8 @@ impl Keeper {
         // Killed between starting a process and writing it down: the process is there all the same.
         if let (Some(process), Some(volume)) = (of_data_dir(data_dir), volume) {
             let failures_before = keeper.life.as_ref().map_or(0, |life| life.failures_before);
+            // What it was told is not known.
+            let volume = (volume, 0);
             keeper.save(Life::begun(process, volume, failures_before, now))?;
         }
         Ok(keeper)
@@ -162,7 +169,7 @@ impl Keeper {
         let begun = process.and_then(|process| {
             self.save(Life::begun(
                 process,
-                program.volume.clone(),
+                (program.volume.clone(), program.epoch),
                 failures_before,
                 now,
             ))
@@ -319,7 +326,12 @@ impl Keeper {
 }
 
 impl Life {
-    fn begun(process: Process, volume: VolumeUid, failures_before: u32, now: UnixMs) -> Life {
+    fn begun(
+        process: Process,
+        (volume, epoch): (VolumeUid, u64),
+        failures_before: u32,
+        now: UnixMs,
+    ) -> Life {
         let uid = SlotUid(format!("{}-{}", process.pid, uuid::Uuid::new_v4().simple()));
         let (stopping_since, ended) = (None, None);
         Life {
@@ -327,6 +339,7 @@ impl Life {
             process,
             started_at: now,
             volume,
+            epoch,
             failures_before,
             stopping_since,
             ended,
@@ -410,6 +423,7 @@ mod tests {
                 executable: "/bin/sh".into(),
                 args: args.to_vec(),
                 volume: VolumeUid::from("v"),
+                epoch: 1,
             }
         }
     }

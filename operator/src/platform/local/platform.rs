@@ -55,6 +55,7 @@ impl Local {
             wants_role_label: false,
             ready_since: None,
             outdated: false,
+            epoch: Some(life.epoch),
             trouble: None,
             host: None,
             orphan: false,
@@ -63,12 +64,13 @@ impl Local {
 
     fn lives(&self, nodes: &BTreeMap<Slot, Seen<NodeView>>) -> BTreeMap<Slot, LifeView> {
         let mut lives = BTreeMap::new();
+        let epoch = self.epoch_due().unwrap_or(0);
         for (slot, keeper) in &self.keepers {
             if let Some(life) = keeper.life() {
                 lives.insert(*slot, self.life_view(*slot, life, nodes.get(slot)));
             } else if self.state.slots.is_some_and(|count| slot.0 < count) {
                 // Wanted, and `keep` did not start it: it has nothing to run on.
-                lives.insert(*slot, waiting_for_volume(*slot));
+                lives.insert(*slot, waiting_for_volume(*slot, epoch));
             }
         }
         lives
@@ -242,6 +244,7 @@ impl Platform for Local {
             generation: self.state.generation,
             deleting: false,
             finalizer: true,
+            requests_stay: true,
             unreadable: self.unreadable.clone(),
         };
         let observed = Observed {
@@ -267,7 +270,13 @@ impl Platform for Local {
             | Step::EnsureObject { .. }
             | Step::Certify { .. }
             | Step::LabelSlot { .. } => Ok(()),
-            Step::Latch(_) | Step::WriteIntent(_) | Step::ClearIntent { .. } => self.record(step),
+            // The manifest is the user's own.
+            Step::DropRequest { .. } => Ok(()),
+            Step::Latch(_)
+            | Step::WriteIntent(_)
+            | Step::ClearIntent { .. }
+            | Step::WriteRecovery(_)
+            | Step::ClearRecovery { .. } => self.record(step),
             Step::EnsureVolume { stamp, adopt } => {
                 let dir = self.slot_dir(stamp.slot);
                 files::create_dir(&dir)?;
@@ -300,6 +309,7 @@ impl Platform for Local {
             }
             Step::RestartSlot { slot, uid } => self.restart(*slot, uid),
             Step::Bootstrap { .. }
+            | Step::Recover { .. }
             | Step::MemberAdd { .. }
             | Step::Join { .. }
             | Step::Promote { .. }
@@ -322,6 +332,7 @@ impl Platform for Local {
             epoch,
             bootstrap,
             operation,
+            recovery,
             backoff,
             ..
         } = self.state.status.clone();
@@ -330,6 +341,7 @@ impl Platform for Local {
         status.epoch = epoch;
         status.bootstrap = bootstrap;
         status.operation = operation;
+        status.recovery = recovery;
         status.backoff = backoff;
         if status == self.state.status {
             return Ok(());
@@ -341,8 +353,10 @@ impl Platform for Local {
     }
 }
 
-fn waiting_for_volume(slot: Slot) -> LifeView {
+fn waiting_for_volume(slot: Slot, epoch: u64) -> LifeView {
     LifeView {
+        // It will begin with what is due then.
+        epoch: Some(epoch),
         ready_since: None,
         outdated: false,
         trouble: None,

@@ -189,6 +189,8 @@ fn arguments(inputs: &Inputs) -> Vec<String> {
         "node".to_owned(),
         // It waits for Bootstrap or Join: no node forms a cluster by itself (H1, H2).
         "--managed".to_owned(),
+        // Data of an earlier epoch stays out by itself.
+        format!("--epoch={}", inputs.epoch),
         format!("--data-dir={MOUNT}/data"),
         "--name=$(POD_NAME)".to_owned(),
         format!("--listen-client-urls={client}://0.0.0.0:{PORT_CLIENT}"),
