@@ -14,6 +14,7 @@ mod leave;
 mod life;
 mod load;
 mod manifests;
+mod recover;
 mod tls;
 mod upgrade;
 mod victims;
@@ -151,6 +152,12 @@ const SCENARIOS: &[Scenario] = &[
         shows: "no port in the clear, strangers refused with a reason, certificates change under writes",
         needs: Needs::Operator,
         run: tls::encrypted,
+    },
+    Scenario {
+        name: "recover",
+        shows: "two claims of three destroyed: said, never mended by itself, recovered on a word",
+        needs: Needs::Operator,
+        run: recover::lost_quorum,
     },
     Scenario {
         name: "retain",

@@ -111,6 +111,14 @@ impl Writer {
         Ok(writer)
     }
 
+    /// Ends the clients; what was acknowledged stays known.
+    pub fn stop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for client in self.clients.drain(..) {
+            let _ = client.join();
+        }
+    }
+
     /// Begins the figures anew.
     pub fn mark(&self) {
         let mut shared = lock(&self.shared);
@@ -173,10 +181,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for client in self.clients.drain(..) {
-            let _ = client.join();
-        }
+        self.stop();
     }
 }
 
