@@ -77,6 +77,8 @@ bugs! {
     TransferForever,
     /// H26: the removal of a member that is gone fails.
     NotFoundIsAnError,
+    /// H27: a spec that is not valid keeps the object for ever.
+    InvalidIsForever,
     /// H27: deletion waits for a quorum.
     DeletionNeedsQuorum,
     /// H29: any volume of this cluster will do for a newcomer.
@@ -109,6 +111,8 @@ bugs! {
     OperatorChangeRolls,
     /// H43: the settings are changed in place.
     ConfigInPlace,
+    /// H43: what is rendered comes from the newest spec, refused or not.
+    RefusedSpecRendered,
     /// H44: a broken pod waits for the others to be well.
     BrokenMustBeWell,
     /// H45: whoever leads is stopped like anybody else.

@@ -8,7 +8,7 @@ use crate::observed::Observed;
 use crate::plan::{Plan, Requeue, Step, plan};
 use crate::planted::Bug;
 use crate::status::{self, Inputs};
-use crate::validate::validate;
+use crate::validate::{SettingsCheck, to_delete, validate};
 
 /// What turns observation and steps into reads and effects. None of it branches on the spec.
 #[expect(
@@ -18,6 +18,9 @@ use crate::validate::validate;
 pub trait Platform {
     /// Why a read, an effect or a write failed.
     type Error: std::error::Error;
+
+    /// How the members' program judges settings.
+    fn settings(&self) -> SettingsCheck;
 
     /// Reads everything, live. `None`: the object does not exist (any more).
     async fn observe(&mut self) -> Result<Option<Observation>, Self::Error>;
@@ -92,9 +95,13 @@ pub async fn reconcile<P: Platform>(
     };
     let Observation { resource, observed } = &observation;
     let mut invalid = observed.object.unreadable.clone();
-    match validate(resource, &observed.record) {
+    match validate(resource, &observed.record, platform.settings()) {
         Ok(_) if Bug::StoredSpec.lives() && last_valid.is_some() => {}
         Ok(desired) => *last_valid = Some(desired),
+        // A spec that is wrong keeps nobody from getting rid of the cluster.
+        Err(_) if observed.object.deleting && !Bug::InvalidIsForever.lives() => {
+            *last_valid = last_valid.take().or_else(|| to_delete(resource));
+        }
         Err(error) => invalid = Some(error.to_string()),
     }
     let Some(desired) = last_valid.as_ref() else {

@@ -18,6 +18,11 @@ use crate::desired::{
 use crate::ids::{ClusterUuid, MemberId, Slot};
 use crate::quantity::{bytes, duration_ms};
 use crate::record::{OperationKind, Record};
+use std::collections::BTreeMap;
+
+/// Asks the members' program what it thinks of settings, flag name to value, without starting it:
+/// warnings, or why it would not start. It comes from outside: the operator knows no flags.
+pub type SettingsCheck = fn(&BTreeMap<String, String>) -> Result<Vec<String>, String>;
 
 /// Longest request in an annotation, bytes.
 const REQUEST_LENGTH_MAX: usize = 128;
@@ -61,7 +66,11 @@ impl Findings {
 ///
 /// # Errors
 /// [`Invalid`] lists every field that is wrong.
-pub fn validate(resource: &KvCluster, record: &Record) -> Result<Desired, Invalid> {
+pub fn validate(
+    resource: &KvCluster,
+    record: &Record,
+    settings: SettingsCheck,
+) -> Result<Desired, Invalid> {
     let mut found = Findings::default();
     let spec = &resource.spec;
     let name = resource.metadata.name.clone().unwrap_or_default();
@@ -71,6 +80,7 @@ pub fn validate(resource: &KvCluster, record: &Record) -> Result<Desired, Invali
     let bootstrap = bootstrap(spec.bootstrap.as_ref(), record, &mut found);
     let storage_bytes = storage(resource, &mut found);
     check_texts(spec, &mut found);
+    check_settings(spec, settings, &mut found);
     check_security(spec, &mut found);
     check_certificates(resource, record, &mut found);
     check_backup(spec, &mut found);
@@ -140,6 +150,16 @@ fn check_certificates(resource: &KvCluster, record: &Record, found: &mut Finding
             "metadata.annotations.{ANNOTATION_ROTATE_CERTIFICATES}: {why}"
         ));
     }
+}
+
+/// What a resource asks for that is being deleted and is not valid: what becomes of its volumes,
+/// and nothing else that could be wrong.
+#[must_use]
+pub fn to_delete(resource: &KvCluster) -> Option<Desired> {
+    let defaults: KvClusterSpec = serde_json::from_str("{}").ok()?;
+    let mut plain = KvCluster::new(resource.metadata.name.as_deref()?, defaults);
+    plain.spec.storage.when_deleted = resource.spec.storage.when_deleted;
+    validate(&plain, &Record::default(), |_| Ok(Vec::new())).ok()
 }
 
 fn check_name(name: &str, found: &mut Findings) {
@@ -332,6 +352,22 @@ fn policy(spec: RetentionPolicy) -> VolumePolicy {
     match spec {
         RetentionPolicy::Retain => VolumePolicy::Retain,
         RetentionPolicy::Delete => VolumePolicy::Delete,
+    }
+}
+
+/// The settings that are the user's, by the word of the program that will get them.
+fn check_settings(spec: &KvClusterSpec, settings: SettingsCheck, found: &mut Findings) {
+    let reserved = |key: &String| RESERVED_CONFIG.contains(&key.as_str());
+    if spec.config.keys().any(reserved) {
+        return;
+    }
+    match settings(&spec.config) {
+        Ok(warnings) => {
+            for warning in warnings {
+                found.warn(format!("spec.config: {warning}"));
+            }
+        }
+        Err(why) => found.refuse("spec.config", why),
     }
 }
 

@@ -9,4 +9,5 @@ mod matrix;
 mod newcomer;
 mod rng;
 mod scripts;
+mod settings;
 mod world;

@@ -1,5 +1,6 @@
 //! Manifests: what is accepted, and what people are told about the rest.
 
+use crate::settings::member_settings;
 use quorate_operator::crd::KvCluster;
 use quorate_operator::manifest::{MANIFEST_BYTES_MAX, parse};
 use quorate_operator::record::Record;
@@ -10,7 +11,7 @@ const HEAD: &str = "apiVersion: quorate.dev/v1alpha1\nkind: KvCluster\nmetadata:
 /// Parses and validates; every error as one text.
 fn check(text: &str) -> Result<KvCluster, String> {
     let cluster = parse("a.yaml", text).map_err(|error| error.to_string())?;
-    validate(&cluster, &Record::default()).map_err(|error| error.to_string())?;
+    validate(&cluster, &Record::default(), member_settings).map_err(|error| error.to_string())?;
     Ok(cluster)
 }
 
@@ -29,7 +30,8 @@ fn every_example_of_the_repository_is_valid() {
         let text = std::fs::read_to_string(&path).expect("text");
         let shown = path.display().to_string();
         let cluster = parse(&shown, &text).unwrap_or_else(|error| panic!("{error}"));
-        validate(&cluster, &Record::default()).unwrap_or_else(|error| panic!("{shown}: {error}"));
+        validate(&cluster, &Record::default(), member_settings)
+            .unwrap_or_else(|error| panic!("{shown}: {error}"));
         names.push(path.file_name().map(std::ffi::OsStr::to_owned));
     }
     assert!(names.len() >= 2, "only {names:?}");

@@ -216,7 +216,8 @@ fn a_learner_that_does_not_catch_up() {
 #[test]
 fn a_spec_that_is_not_valid() {
     let (world, before) = serving();
-    let why = "spec.config: \"heartbeat-interval\" must be less than \"election-timeout\"";
+    let why = "spec.config: --election-timeout=1000 is shorter than five times \
+               --heartbeat-interval=2000";
     let observed = observe(&world, &Troubles::new());
     let decided = plan(&world.desired, &observed);
     let resource = resource(&world, Some(before.clone()));

@@ -67,7 +67,7 @@ pub async fn run(args: OperatorArgs, common: &Common) -> Result<(), Failure> {
                 .map_err(|_| Failure::usage(format!("{shown}: is not UTF-8 text")))?;
             let cluster = manifest::parse(&shown, &text)
                 .map_err(|error| Failure::usage(error.to_string()))?;
-            let desired = validate::validate(&cluster, &Record::default())
+            let desired = validate::validate(&cluster, &Record::default(), super::member_settings)
                 .map_err(|invalid| Failure::usage(format!("{shown}: {invalid}")))?;
             if printer.format() == Format::Json {
                 return printer.json(&json!({

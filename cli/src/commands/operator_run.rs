@@ -116,6 +116,7 @@ pub async fn run(args: RunArgs) -> Result<(), Failure> {
         identity: format!("{}_{}", args.identity, std::process::id()),
         concurrency: usize::from(args.max_concurrent_reconciles),
         cluster_domain: args.cluster_domain,
+        check: super::member_settings,
     };
     let stop = stop_signals()?;
     let client = kubernetes::connect().await.map_err(Failure::refused)?;

@@ -66,6 +66,7 @@ pub async fn run(args: &UpArgs, common: &Common) -> Result<(), Failure> {
         data_dir: args.data_dir.clone(),
         base_port: args.base_port,
         executable,
+        settings: super::member_settings,
     };
     let stop = stop_signals()?;
     let mut local = Local::open(options).map_err(failure)?;

@@ -7,6 +7,7 @@
 mod build;
 mod help;
 mod read;
+mod settings;
 mod short;
 mod table;
 mod tls;
@@ -15,6 +16,7 @@ mod urls;
 use crate::config::NodeConfig;
 use std::collections::BTreeMap;
 
+pub use settings::check_settings;
 pub use table::{Flag, Kind, Mark, flags};
 
 /// The etcd release whose behaviour this server follows; clients gate features on it.

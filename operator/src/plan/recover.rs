@@ -408,6 +408,7 @@ pub fn what_is_known(facts: &Facts, slot: Slot, member: MemberId) -> (bool, Stri
         return said(false, "it is not started yet");
     };
     let trouble = life.trouble.as_deref().unwrap_or("see its events");
+    let trouble = trouble.trim_end_matches('.');
     match &life.state {
         LifeState::Dead(death) => said(true, &format!("its process ended with {}", death.exit)),
         LifeState::CrashLooping { exit, .. } => said(

@@ -31,6 +31,7 @@ use self::queue::{Ended, Key, Queue};
 use self::watch::Sign;
 use self::worker::{Tools, Worker};
 use crate::platform::kubernetes::FIELD_MANAGER;
+use crate::validate::SettingsCheck;
 
 /// How long running passes may take to end when the operator is to stop.
 const STOP_GRACE: Duration = Duration::from_secs(20);
@@ -54,6 +55,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// The DNS domain for clusters that name none.
     pub cluster_domain: Option<String>,
+    /// How the members' program judges settings.
+    pub check: SettingsCheck,
 }
 
 /// Where the Lease is.
@@ -159,6 +162,7 @@ async fn work(
         client: client.clone(),
         board: board.clone(),
         domain: settings.cluster_domain.clone(),
+        settings: settings.check,
     };
     let (mut stop, mut lost) = (pin!(stop), pin!(lost));
     let mut signs = watch::signs(&client, &settings.namespaces, settings.selector.as_deref());

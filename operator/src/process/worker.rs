@@ -18,6 +18,7 @@ use crate::platform::doors::now;
 use crate::platform::kubernetes::events::{self, Said};
 use crate::platform::kubernetes::{Error, Kubernetes};
 use crate::reconcile::{Pass, reconcile};
+use crate::validate::SettingsCheck;
 
 /// The longest a pass may take. What it was doing has an unknown outcome then, as after a crash.
 const PASS_TIMEOUT: Duration = Duration::from_secs(60);
@@ -33,6 +34,7 @@ pub(super) struct Tools {
     pub recorder: Recorder,
     pub board: Board,
     pub domain: Option<String>,
+    pub settings: SettingsCheck,
 }
 
 /// One cluster.
@@ -48,7 +50,7 @@ impl Worker {
     pub fn new(key: Key, tools: &Tools) -> Worker {
         let (client, domain) = (tools.client.clone(), tools.domain.clone());
         Worker {
-            platform: Kubernetes::new(client, &key.namespace, &key.name, domain),
+            platform: Kubernetes::new(client, &key.namespace, &key.name, domain, tools.settings),
             key,
             last_valid: None,
             awaited: String::new(),
@@ -127,7 +129,7 @@ impl Worker {
             match (&plan.step, &pass.failure) {
                 (Some(step), None) => {
                     let (step_name, rule) = (step.name(), plan.rule);
-                    tracing::info!(%cluster, step = step_name, rule, detail = ?brief(step), why, "done");
+                    tracing::info!(%cluster, step = step_name, rule, detail = brief(step), why, "done");
                     said.extend(events::of_step(step, self.platform.status_before()));
                 }
                 (Some(step), Some(error @ Error::NotYet(_))) => {

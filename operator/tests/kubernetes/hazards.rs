@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::settings::member_settings;
 use quorate_operator::plan::{Plan, plan};
 use quorate_operator::platform::kubernetes::{Error, Kubernetes};
 use quorate_operator::reconcile::{Observation, Platform as _};
@@ -13,12 +14,12 @@ use super::passes::{Operator, condition, delete, names, replicas, status};
 use super::sets::{Around, apply_cluster, edit};
 
 fn late(around: &Around) -> Kubernetes {
-    Kubernetes::new(around.api.client(), "data", "orders", None)
+    Kubernetes::new(around.api.client(), "data", "orders", None, member_settings)
 }
 
 async fn decide(platform: &mut Kubernetes) -> (Observation, Plan) {
     let seen = platform.observe().await.expect("read").expect("there");
-    let desired = validate(&seen.resource, &seen.observed.record).expect("valid");
+    let desired = validate(&seen.resource, &seen.observed.record, member_settings).expect("valid");
     let plan = plan(&desired, &seen.observed);
     (seen, plan)
 }
@@ -386,7 +387,8 @@ async fn an_object_that_cannot_be_read_says_so_and_hides_no_other() {
         "metadata": {"name": "broken", "namespace": "data"}, "spec": {"replicas": "many"}});
     super::api::make(&mut around.api.store(), "kvclusters", broken);
     // Its pass fails, and it is told why where people look.
-    let mut platform = Kubernetes::new(around.api.client(), "data", "broken", None);
+    let mut platform =
+        Kubernetes::new(around.api.client(), "data", "broken", None, member_settings);
     let Err(Error::Unreadable(why)) = platform.observe().await else {
         panic!("it was read");
     };

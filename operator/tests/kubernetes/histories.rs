@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use crate::settings::member_settings;
 use quorate_operator::plan::{Requeue, plan};
 use quorate_operator::platform::kubernetes::Kubernetes;
 use quorate_operator::reconcile::Platform as _;
@@ -135,7 +136,13 @@ impl History {
                 operator = Operator::new(&around);
             }
             if self.rng.once_in(10) {
-                let mut other = Kubernetes::new(self.around.api.client(), "data", "orders", None);
+                let mut other = Kubernetes::new(
+                    self.around.api.client(),
+                    "data",
+                    "orders",
+                    None,
+                    member_settings,
+                );
                 late = other
                     .observe()
                     .await
@@ -146,7 +153,8 @@ impl History {
             operator.pass().await;
             if self.rng.once_in(5)
                 && let Some((mut other, seen)) = late.take()
-                && let Ok(desired) = validate(&seen.resource, &seen.observed.record)
+                && let Ok(desired) =
+                    validate(&seen.resource, &seen.observed.record, member_settings)
                 && let Some(step) = plan(&desired, &seen.observed).step
             {
                 self.say(

@@ -8,5 +8,6 @@ mod histories;
 mod objects;
 mod passes;
 mod recover;
+mod refused;
 mod sets;
 mod wire;

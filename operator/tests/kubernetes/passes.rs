@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::settings::member_settings;
 use quorate_operator::crd::KvClusterStatus;
 use quorate_operator::desired::Desired;
 use quorate_operator::plan::{Requeue, plan};
@@ -25,7 +26,7 @@ impl<'a> Operator<'a> {
     pub(super) fn new(around: &'a Around) -> Operator<'a> {
         Operator {
             around,
-            platform: Kubernetes::new(around.api.client(), "data", "orders", None),
+            platform: Kubernetes::new(around.api.client(), "data", "orders", None, member_settings),
             last_valid: None,
         }
     }
@@ -733,13 +734,15 @@ async fn two_operators_at_once_found_one_cluster() {
     let mut other = Operator::new(&around);
     for _ in 0..60 {
         // One decides and sleeps before its effect; meanwhile the other goes on.
-        let mut late = Kubernetes::new(around.api.client(), "data", "orders", None);
+        let mut late =
+            Kubernetes::new(around.api.client(), "data", "orders", None, member_settings);
         around.settle();
         let seen = late.observe().await.expect("read").expect("there");
         for _ in 0..3 {
             other.pass().await;
         }
-        let desired = validate(&seen.resource, &seen.observed.record).expect("valid");
+        let desired =
+            validate(&seen.resource, &seen.observed.record, member_settings).expect("valid");
         if let Some(step) = plan(&desired, &seen.observed).step {
             // Whether it is refused or does no harm: the group asserts the rest.
             let _ = late.apply(&seen, &step).await;

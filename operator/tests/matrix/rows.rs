@@ -155,6 +155,7 @@ const fn elsewhere(file: &'static str, name: &'static str) -> Proof {
 }
 
 const PASSES: &str = "operator/tests/kubernetes/passes.rs";
+const REFUSED: &str = "operator/tests/kubernetes/refused.rs";
 const HAZARD: &str = "operator/tests/kubernetes/hazards.rs";
 const CERTIFICATES: &str = "operator/tests/kubernetes/certificates.rs";
 const OBJECTS: &str = "operator/tests/kubernetes/objects.rs";
@@ -328,6 +329,7 @@ pub const ROWS: &[Row] = &[
         "deletion asks no member",
         &[Fault::Kill, Fault::Partition], &[
         script("h27_deletion_needs_no_quorum", Bug::DeletionNeedsQuorum),
+        test(REFUSED, "h27_a_cluster_whose_spec_is_refused_can_be_deleted", Bug::InvalidIsForever),
     ]),
     row(28, "The alarm of a removed member remains",
         "no member raises alarms in this version: there are none to remain",
@@ -412,6 +414,7 @@ pub const ROWS: &[Row] = &[
         "they lie in an immutable ConfigMap named by its content",
         &[Fault::SpecFlip], &[
         test(PASSES, "a_changed_template_begins_every_pod_anew_leader_last", Bug::ConfigInPlace),
+        test(REFUSED, "h43_a_spec_that_is_refused_reaches_no_object", Bug::RefusedSpecRendered),
     ]),
     row(44, "A bad template is stuck because nobody is well",
         "outdated pods that do not serve are begun anew without a gate",

@@ -3,8 +3,11 @@
 //! The set starts pods again by itself, so that none of them is ever `Dead` here. Assumes pods and
 //! claims of the same pass.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
 
 use super::names::{LABEL_EPOCH, LABEL_ROLE, PORT_CLIENT};
 use crate::ids::{SlotUid, UnixMs, VolumeUid};
@@ -15,6 +18,8 @@ use crate::observed::{LifeState, LifeView, Pending, Role};
 const REVISION: &str = "controller-revision-hash";
 /// A process that ran this long before it ended does not loop.
 const STAYED_UP_S: i64 = 600;
+/// The most characters of a process' last words that are shown.
+const LAST_WORDS_MAX: usize = 300;
 /// How much later than its own grace period a pod may go before that is worth saying.
 const STUCK_S: i64 = 30;
 
@@ -260,7 +265,7 @@ fn of_container(container: &ContainerStatus) -> (LifeState, Option<String>) {
             };
             if let Some(message) = last.message.filter(|message| !message.is_empty()) {
                 exit.push_str(": ");
-                exit.extend(message.trim().chars().take(300));
+                exit.push_str(&last_words(&message));
             }
             let trouble = format!("its process ended with {exit}");
             let state = LifeState::CrashLooping {
@@ -273,10 +278,27 @@ fn of_container(container: &ContainerStatus) -> (LifeState, Option<String>) {
     }
 }
 
+/// What a process said last: the text of a log line, bounded.
+fn last_words(message: &str) -> String {
+    let lines = message.lines().map(str::trim);
+    let last = lines
+        .rev()
+        .find(|line| !line.is_empty())
+        .unwrap_or_default();
+    let line = serde_json::from_str::<BTreeMap<String, Value>>(last).unwrap_or_default();
+    let field = |name: &str| line.get(name).and_then(Value::as_str);
+    let words = match (field("msg"), field("error")) {
+        (Some(what), Some(why)) => format!("{what}: {why}"),
+        (Some(what), None) => what.to_owned(),
+        (None, _) => last.to_owned(),
+    };
+    words.chars().take(LAST_WORDS_MAX).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     const NOW: UnixMs = UnixMs(1_800_000_000_000);
 
@@ -306,6 +328,20 @@ mod tests {
                 "restartCount": restarts, "state": state, "lastState": last,
             }],
         })
+    }
+
+    #[test]
+    fn what_a_process_said_last_is_quoted_without_the_log_around_it() {
+        let json = "{\"level\":\"info\",\"msg\":\"begin\"}\n\
+                    {\"level\":\"fatal\",\"msg\":\"cannot open\",\"error\":\"no room\"}\n\n";
+        assert_eq!(last_words(json), "cannot open: no room");
+        assert_eq!(last_words("{\"msg\":\"bye\"}"), "bye");
+        assert_eq!(
+            last_words("first\nquorate node: no such flag\n"),
+            "quorate node: no such flag"
+        );
+        assert_eq!(last_words(""), "");
+        assert_eq!(last_words(&"x".repeat(4096)).len(), LAST_WORDS_MAX);
     }
 
     fn of(status: &Value) -> LifeView {

@@ -38,6 +38,7 @@ use crate::platform::members::{Answer, Members, Security};
 use crate::quantity;
 use crate::reconcile::Observation;
 use crate::record::{BootstrapState, Record};
+use crate::validate::validate;
 
 type Nodes = BTreeMap<Slot, Seen<NodeView>>;
 
@@ -46,12 +47,13 @@ impl Kubernetes {
         self.sight = None;
         let doing = format!("KvCluster {}/{} cannot be read", self.namespace, self.name);
         let objects = self.objects();
-        let Some(object) = call(&doing, objects.get_opt(&self.name)).await? else {
+        let Some(newest) = call(&doing, objects.get_opt(&self.name)).await? else {
             return Ok(None);
         };
-        let stored = object.status.clone().unwrap_or_default();
+        let stored = newest.status.clone().unwrap_or_default();
         let record =
             Record::from_status(&stored).map_err(|error| Error::Unreadable(error.to_string()))?;
+        let object = self.with_spec_in_force(newest.clone(), &record);
         let now = now();
         let names = self.names(&object);
         let secure = tls::peers_are_secure(&object, &record);
@@ -98,9 +100,22 @@ impl Kubernetes {
             entropy: entropy(),
         };
         Ok(Some(Observation {
-            resource: sight.object.clone(),
+            resource: newest,
             observed,
         }))
+    }
+
+    /// The object as it would be if nobody had made its spec invalid: what is rendered from it, a
+    /// spec that is refused must not reach. Before any was valid, nothing is done at all.
+    fn with_spec_in_force(&mut self, mut object: KvCluster, record: &Record) -> KvCluster {
+        if validate(&object, record, self.settings).is_ok() {
+            self.in_force = Some(object.spec.clone());
+        } else if let Some(spec) = &self.in_force
+            && !Bug::RefusedSpecRendered.lives()
+        {
+            object.spec = spec.clone();
+        }
+        object
     }
 
     fn names(&self, object: &KvCluster) -> Names {

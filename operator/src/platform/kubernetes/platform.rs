@@ -14,12 +14,13 @@ use super::Error;
 use super::names::{Names, PodAddresses};
 use super::objects::{Object, Set};
 use super::tls::{Caller, Stock};
-use crate::crd::{KvCluster, KvClusterStatus};
+use crate::crd::{KvCluster, KvClusterSpec, KvClusterStatus};
 use crate::ids::Slot;
 use crate::observed::Seen;
 use crate::plan::Step;
 use crate::platform::members::Members;
 use crate::reconcile::{Observation, Platform};
+use crate::validate::SettingsCheck;
 
 /// One cluster, by namespace and name.
 pub struct Kubernetes {
@@ -28,6 +29,9 @@ pub struct Kubernetes {
     pub(super) name: String,
     /// The DNS domain of clusters whose spec names none.
     pub(super) domain: Option<String>,
+    pub(super) settings: SettingsCheck,
+    /// The spec that is in force while a newer one is not valid.
+    pub(super) in_force: Option<KvClusterSpec>,
     pub(super) members: Option<Members<PodAddresses>>,
     /// What the operator shows members.
     pub(super) caller: Option<Caller>,
@@ -45,7 +49,7 @@ pub struct Kubernetes {
 /// What a pass saw, as the API server gave it.
 pub(super) struct Sight {
     pub names: Names,
-    /// The cluster's object, with the status last written.
+    /// The cluster's object, with the spec in force and the status last written.
     pub object: KvCluster,
     /// The set, if it is ours.
     pub set: Seen<Option<Value>>,
@@ -65,12 +69,20 @@ pub(super) struct Sight {
 impl Kubernetes {
     /// The cluster of that name.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, name: &str, domain: Option<String>) -> Kubernetes {
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        name: &str,
+        domain: Option<String>,
+        settings: SettingsCheck,
+    ) -> Kubernetes {
         Kubernetes {
             client,
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             domain,
+            settings,
+            in_force: None,
             before: KvClusterStatus::default(),
             members: None,
             caller: None,
@@ -118,6 +130,10 @@ impl Kubernetes {
 
 impl Platform for Kubernetes {
     type Error = Error;
+
+    fn settings(&self) -> SettingsCheck {
+        self.settings
+    }
 
     async fn observe(&mut self) -> Result<Option<Observation>, Error> {
         self.look().await

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::crd::{KvCluster, KvClusterStatus};
 use crate::ids::{ObjectUid, Slot, UnixMs};
 use crate::record::Record;
-use crate::validate::validate;
+use crate::validate::{SettingsCheck, validate};
 
 use super::life::{Keeper, Program};
 use super::lock::Lock;
@@ -39,6 +39,8 @@ pub struct Options {
     pub base_port: Option<u16>,
     /// The program whose verb `node` is a member.
     pub executable: PathBuf,
+    /// How that program judges settings.
+    pub settings: SettingsCheck,
 }
 
 /// The local platform for one cluster.
@@ -47,6 +49,7 @@ pub struct Local {
     _lock: Lock,
     dir: PathBuf,
     executable: PathBuf,
+    pub(super) settings: SettingsCheck,
     pub(super) ports: Ports,
     pub(super) admin: Members<Ports>,
     manifest: Manifest,
@@ -83,7 +86,7 @@ impl Local {
         let state_file = StateFile::of(&dir);
         let state = match state_file.load()? {
             Some(state) => state,
-            None => begin(&manifest, options.base_port)?,
+            None => begin(&manifest, options.base_port, options.settings)?,
         };
         let ports = ports(&state, options.base_port, &dir)?;
         let accepted =
@@ -94,6 +97,7 @@ impl Local {
         let mut local = Local {
             _lock: lock,
             executable: options.executable,
+            settings: options.settings,
             ports,
             admin: Members::new(ports),
             manifest,
@@ -261,7 +265,8 @@ impl Local {
         let record = Record::from_status(&self.state.status).map_err(|error| error.to_string())?;
         let mut resource = cluster.clone();
         resource.status = Some(self.state.status.clone());
-        validate(&resource, &record).map_err(|invalid| format!("{shown}: {invalid}"))?;
+        validate(&resource, &record, self.settings)
+            .map_err(|invalid| format!("{shown}: {invalid}"))?;
         Ok(cluster)
     }
 
@@ -350,13 +355,17 @@ fn name_of(cluster: &KvCluster) -> String {
 }
 
 /// The first state of a new directory.
-fn begin(manifest: &Manifest, base_port: Option<u16>) -> Result<State, Error> {
+fn begin(
+    manifest: &Manifest,
+    base_port: Option<u16>,
+    settings: SettingsCheck,
+) -> Result<State, Error> {
     let cluster = manifest
         .content
         .as_ref()
         .map_err(|why| Error::Manifest(why.clone()))?;
     // Without an earlier manifest to go on with, only a valid one may begin.
-    validate(cluster, &Record::default())
+    validate(cluster, &Record::default(), settings)
         .map_err(|invalid| Error::Manifest(format!("{}: {invalid}", manifest.path().display())))?;
     Ok(State {
         format: FORMAT,

@@ -23,6 +23,7 @@ use crate::platform::doors::{entropy, now};
 use crate::platform::members::{Answer, IDENTITY_TIMEOUT};
 use crate::reconcile::{Observation, Platform};
 use crate::record::{BootstrapState, Record};
+use crate::validate::SettingsCheck;
 
 use super::cluster::Local;
 use super::life::Life;
@@ -212,6 +213,10 @@ impl Local {
 
 impl Platform for Local {
     type Error = Error;
+
+    fn settings(&self) -> SettingsCheck {
+        self.settings
+    }
 
     fn is_patience(error: &Error) -> bool {
         matches!(error, Error::NotYet(_))

@@ -15,6 +15,7 @@ mod life;
 mod load;
 mod manifests;
 mod recover;
+mod tells;
 mod tls;
 mod upgrade;
 mod victims;
@@ -146,6 +147,12 @@ const SCENARIOS: &[Scenario] = &[
         shows: "an update ends with the leader, edits by hand are set back, a cluster sleeps and wakes",
         needs: Needs::Operator,
         run: life::changes,
+    },
+    Scenario {
+        name: "tells",
+        shows: "kubectl alone says what is wrong and what to do, in six situations",
+        needs: Needs::Operator,
+        run: tells::everything,
     },
     Scenario {
         name: "tls",

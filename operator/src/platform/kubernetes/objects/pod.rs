@@ -136,6 +136,8 @@ fn container(inputs: &Inputs) -> Container {
         name: "quorate".to_owned(),
         image: Some(image(&spec.image, &spec.version)),
         image_pull_policy: Some(pull.to_owned()),
+        // What it said last stands in the pod's status, and so in the condition: without logs.
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         args: Some(arguments(inputs)),
         env: Some(env),
         env_from: Some(vec![EnvFromSource {

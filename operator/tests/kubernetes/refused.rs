@@ -1,0 +1,91 @@
+//! A spec that the API server accepts and the operator must refuse: it is said, and nothing of it
+//! reaches the cluster.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::passes::{Operator, condition, delete, names};
+use super::sets::{Around, apply_cluster, edit};
+
+/// What the API server has of everything that the spec is rendered into.
+fn rendered(around: &Around) -> Vec<Value> {
+    let kinds = [
+        "configmaps",
+        "statefulsets",
+        "services",
+        "poddisruptionbudgets",
+    ];
+    let store = around.api.store();
+    let objects = kinds.iter().flat_map(|kind| store.all(kind));
+    objects.map(|(_, object)| object["spec"].clone()).collect()
+}
+
+fn settings(value: &str) -> Value {
+    json!({"spec": {"config": {"heartbeat-interval": value}}})
+}
+
+#[tokio::test]
+async fn h43_a_spec_that_is_refused_reaches_no_object() {
+    let around = Around::new().await;
+    apply_cluster(&around, 3);
+    let mut operator = Operator::new(&around);
+    operator.converged().await;
+    let (before, pods) = (rendered(&around), around.api.store().all("pods"));
+
+    edit(&around, &settings("refused"));
+    for _ in 0..20 {
+        operator.pass().await;
+    }
+    let said = condition(&around, "Degraded");
+    assert_eq!(said, ("True".to_owned(), "InvalidSpec".to_owned()));
+    assert_eq!(rendered(&around), before, "a refused spec was rendered");
+    let uid = |pods: BTreeMap<String, Value>| -> Vec<Value> {
+        let uids = pods.into_iter();
+        uids.map(|(_, pod)| pod["metadata"]["uid"].clone())
+            .collect()
+    };
+    assert_eq!(
+        uid(around.api.store().all("pods")),
+        uid(pods),
+        "a pod began anew"
+    );
+    assert_eq!(names(&around, "configmaps").len(), 1);
+
+    // An operator that begins while the spec is refused knows no better one, and does nothing.
+    let mut next = Operator::new(&around);
+    for _ in 0..20 {
+        next.pass().await;
+    }
+    assert_eq!(rendered(&around), before, "the next operator rendered it");
+
+    edit(&around, &settings("50"));
+    next.converged().await;
+    assert_eq!(condition(&around, "Degraded").0, "False");
+    assert_eq!(
+        names(&around, "configmaps").len(),
+        2,
+        "the corrected one is in force"
+    );
+}
+
+#[tokio::test]
+async fn h27_a_cluster_whose_spec_is_refused_can_be_deleted() {
+    let around = Around::new().await;
+    apply_cluster(&around, 3);
+    Operator::new(&around).converged().await;
+    let policy = json!({"spec": {"storage": {"whenDeleted": "Delete"}}});
+    edit(&around, &policy);
+    edit(&around, &settings("refused"));
+    delete(&around);
+    // This one has never seen a valid spec.
+    let mut operator = Operator::new(&around);
+    for _ in 0..40 {
+        operator.pass().await;
+    }
+    around.settle();
+    let none = Vec::<String>::new();
+    for kind in ["pods", "persistentvolumeclaims", "kvclusters"] {
+        assert_eq!(names(&around, kind), none, "{kind} are left");
+    }
+}
