@@ -5,6 +5,7 @@ mod guard;
 mod hostile;
 mod mistakes;
 mod process;
+mod recover;
 mod terminal;
 mod unknown;
 mod up;
