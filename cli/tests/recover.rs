@@ -1,4 +1,5 @@
-//! `quorate up` with two of three data directories gone: said, and recovered when the manifest asks.
+//! `quorate up` with two of three data directories gone: said, and recovered when the manifest
+//! asks.
 
 use std::fs;
 

@@ -224,9 +224,10 @@ async fn a_changed_template_begins_every_pod_anew_leader_last() {
         &around,
         &json!({"spec": {"config": {"election-timeout": "2000"}}}),
     );
-    let mut order = Vec::new();
+    let (mut order, mut maps) = (Vec::new(), 1);
     for _ in 0..400 {
         let idle = operator.pass().await == Some(Requeue::Idle);
+        maps = maps.max(names(&around, "configmaps").len());
         let now = uids(&around);
         for (name, uid) in &before {
             let anew = now.get(name).is_some_and(|new| new != uid);
@@ -249,11 +250,8 @@ async fn a_changed_template_begins_every_pod_anew_leader_last() {
         "{order:?}"
     );
     assert_eq!(condition(&around, "VersionUpToDate").0, "True");
-    assert_eq!(
-        names(&around, "configmaps").len(),
-        2,
-        "the old settings stay for running pods"
-    );
+    assert_eq!(maps, 2, "the old settings stay for running pods");
+    assert_eq!(names(&around, "configmaps").len(), 1, "and go with them");
 }
 
 #[tokio::test]
@@ -358,6 +356,40 @@ async fn a_quorum_that_only_keeps_silent_is_not_called_lost() {
     }
     let unknown = ("Unknown".to_owned(), "Unreachable".to_owned());
     assert_eq!(condition(&around, "QuorumHealthy"), unknown);
+}
+
+#[tokio::test]
+async fn settings_that_no_pod_reads_any_more_go_and_those_in_use_stay() {
+    let around = Around::new().await;
+    apply_cluster(&around, 3);
+    let mut operator = Operator::new(&around);
+    operator.converged().await;
+    let maps = || names(&around, "configmaps");
+    let first = maps();
+    assert_eq!(first.len(), 1);
+    // Pods are stopped by a human: until then they read the settings they began with.
+    edit(
+        &around,
+        &json!({"spec": {"update": {"strategy": "Manual"}, "quotaBackendBytes": 1_000_000_000}}),
+    );
+    for _ in 0..30 {
+        operator.pass().await;
+    }
+    assert_eq!(maps().len(), 2, "{:?}", maps());
+    // What only looks like one of ours is nobody's to delete.
+    let foreign = json!({"metadata": {"name": "orders-config-mine", "namespace": "data",
+        "labels": {"app.kubernetes.io/name": "quorate", "app.kubernetes.io/instance": "orders",
+                   "app.kubernetes.io/component": "node"}}});
+    super::api::make(&mut around.api.store(), "configmaps", foreign);
+    edit(
+        &around,
+        &json!({"spec": {"update": {"strategy": "RollingLeaderLast"}}}),
+    );
+    operator.converged().await;
+    let left = maps();
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(!left.contains(&first[0]), "{left:?}");
+    assert!(left.contains(&"orders-config-mine".to_owned()), "{left:?}");
 }
 
 #[tokio::test]

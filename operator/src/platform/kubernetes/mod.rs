@@ -27,6 +27,7 @@ mod observe;
 mod platform;
 mod record;
 mod tls;
+mod unused;
 
 pub use access::connect;
 pub use names::{FIELD_MANAGER, LABEL_CLUSTER, Names};

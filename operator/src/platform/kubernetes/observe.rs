@@ -21,6 +21,7 @@ use super::names::{Names, PodAddresses};
 use super::objects::{self, INPUTS, Inputs, Object, Set};
 use super::platform::{Kubernetes, Sight};
 use super::tls::{self, Caller, Stock};
+use super::unused::Pods;
 use super::{Error, claims, lives};
 use crate::certificates::{Asked, Encryption};
 use crate::crd::{
@@ -83,7 +84,7 @@ impl Kubernetes {
             now_s: now.0 / 1000,
         });
         let (objects_due, volumes) = {
-            let due = self.compare(&record, voters).await;
+            let due = self.compare(&record, voters, &pods).await;
             (due, self.volumes(&claims, &slots).await)
         };
         let sight = self.sight()?;
@@ -163,7 +164,7 @@ impl Kubernetes {
         }
     }
 
-    async fn read_pods(&self, names: &Names) -> Seen<BTreeMap<Slot, Pod>> {
+    async fn read_pods(&self, names: &Names) -> Pods {
         let params = ListParams::default().labels(&names.selector_text());
         let pods = self.pods();
         match call("the pods cannot be listed", pods.list(&params)).await {
@@ -269,7 +270,7 @@ impl Kubernetes {
     }
 
     /// Renders the objects and names those that differ from the live ones.
-    async fn compare(&mut self, record: &Record, voters: u32) -> Seen<Vec<String>> {
+    async fn compare(&mut self, record: &Record, voters: u32, pods: &Pods) -> Seen<Vec<String>> {
         let Ok(sight) = self.sight() else {
             return Seen::Unknown("nothing was observed yet".to_owned());
         };
@@ -295,11 +296,12 @@ impl Kubernetes {
             restarted_at: restarted_at.map(String::as_str),
         };
         let rendered = objects::render(&inputs);
-        let (rendered, set) =
+        let (mut rendered, set) =
             match rendered.and_then(|objects| Ok((objects, objects::set(&inputs)?))) {
                 Ok(both) => both,
                 Err(why) => return Seen::Unknown(format!("they cannot be rendered: {why}")),
             };
+        rendered.extend(self.unused_settings(&rendered, pods).await);
         let live = match self.read_objects(&rendered).await {
             Ok(live) => live,
             Err(error) => return Seen::Unknown(error.to_string()),

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
-use super::{Inputs, Object, digest, present};
+use super::{Inputs, Object, absent, digest, present};
 use crate::crd::KvClusterSpec;
 use crate::planted::Bug;
 
@@ -42,6 +42,27 @@ pub(super) fn name(inputs: &Inputs) -> String {
         inputs.names.cluster,
         &digest(&content)[..10]
     )
+}
+
+/// Those of our maps by name that are neither wanted nor named by a pod or by the live template.
+/// A pod that is started again reads its map anew, so that one in use must stay (H43).
+pub fn unused(cluster: &str, ours: &[String], wanted: &[Object], used: &[String]) -> Vec<Object> {
+    let prefix = format!("{cluster}-config-");
+    let is_wanted = |name: &String| {
+        let map = absent::<ConfigMap>(name.clone());
+        wanted.iter().any(|object| object.id == map.id)
+    };
+    let unused = ours
+        .iter()
+        .filter(|name| name.starts_with(&prefix) && !is_wanted(name) && !used.contains(name));
+    unused.cloned().map(absent::<ConfigMap>).collect()
+}
+
+/// The maps that the containers of a pod read.
+pub fn read_by(spec: &PodSpec) -> impl Iterator<Item = String> + '_ {
+    let sources = spec.containers.iter();
+    let sources = sources.flat_map(|container| container.env_from.iter().flatten());
+    sources.filter_map(|source| Some(source.config_map_ref.as_ref()?.name.clone()))
 }
 
 /// The ConfigMap.

@@ -13,6 +13,8 @@ mod services;
 mod set;
 mod tls;
 
+pub use config::{read_by, unused};
+
 use k8s_openapi::Resource;
 use kube::core::ApiResource;
 use serde::Serialize;
