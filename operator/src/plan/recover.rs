@@ -24,8 +24,37 @@ pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
         &facts.desired.recover_request,
     ) {
         (Some(recovery), _) => go_on(facts, recovery, verdicts),
-        (None, Some(asked)) => begin(facts, asked),
-        (None, None) => by_itself(facts),
+        (None, asked) => match called_off(facts, verdicts) {
+            Decision::Pass => asked
+                .as_ref()
+                .map_or_else(|| by_itself(facts), |asked| begin(facts, asked)),
+            other => other,
+        },
+    }
+}
+
+/// What a recovery that was called off has left: lives that wait for an epoch that has not begun.
+/// Their data is of the present one and they would stay out of it. The template comes first, or
+/// they
+/// would begin as they are.
+fn called_off(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
+    let due = facts.observed.record.epoch_due();
+    let lives = facts.observed.slots.known().map(|slots| &slots.lives);
+    let mut lives = lives.into_iter().flatten();
+    let waits = lives.find(|(_, life)| {
+        let ends = matches!(life.state, LifeState::Stopping | LifeState::Dead(_));
+        life.epoch.is_some_and(|epoch| epoch > due) && !ends
+    });
+    let Some((slot, life)) = waits.filter(|_| facts.observed.record.is_bootstrapped()) else {
+        return Decision::Pass;
+    };
+    match objects::decide(facts, verdicts) {
+        Decision::Pass => Decision::Act(Step::StopSlot {
+            slot: *slot,
+            uid: life.uid.clone(),
+            asking: None,
+        }),
+        other => other,
     }
 }
 
