@@ -14,6 +14,7 @@ mod leave;
 mod life;
 mod load;
 mod manifests;
+mod manual;
 mod recover;
 mod tells;
 mod tls;
@@ -147,6 +148,12 @@ const SCENARIOS: &[Scenario] = &[
         shows: "an update ends with the leader, edits by hand are set back, a cluster sleeps and wakes",
         needs: Needs::Operator,
         run: life::changes,
+    },
+    Scenario {
+        name: "manual",
+        shows: "the API server accepts every command that the pages of the manual print",
+        needs: Needs::Operator,
+        run: manual::commands,
     },
     Scenario {
         name: "tells",
