@@ -130,7 +130,7 @@ struct Build {
 impl Build {
     fn make() -> Result<Build> {
         eprintln!("faults: building the operator's tests with planted bugs");
-        let mut command = Command::new("cargo");
+        let mut command = shell::command("cargo");
         command.args([
             "test",
             "--locked",
@@ -143,7 +143,7 @@ impl Build {
         command
             .env("RUSTFLAGS", "--cfg planted")
             .env("CARGO_PROFILE_DEV_DEBUG", "0");
-        command.current_dir(shell::root()).stderr(Stdio::inherit());
+        command.stderr(Stdio::inherit());
         let output = command.output().context("starting cargo")?;
         if !output.status.success() {
             bail!("the operator does not build with --cfg planted");

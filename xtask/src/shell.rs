@@ -17,6 +17,24 @@ pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
+/// A command in the workspace root, in the environment that xtask itself was called in: without
+/// what `cargo run` adds about this package. Build scripts that look at it (that of ring does)
+/// would otherwise run again, with all that stands on them, whenever somebody calls cargo by hand.
+pub fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        let of_this_package = |prefix: &&str| name.to_string_lossy().starts_with(*prefix);
+        if ["CARGO_MANIFEST_", "CARGO_PKG_"]
+            .iter()
+            .any(of_this_package)
+        {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Runs a command in the workspace root with its output shown, and fails when it fails.
 pub fn run(program: &str, args: &[&str]) -> Result<()> {
     run_with(program, args, &[])
@@ -25,10 +43,9 @@ pub fn run(program: &str, args: &[&str]) -> Result<()> {
 /// Like [`run`], with extra environment variables.
 pub fn run_with(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<()> {
     eprintln!("$ {program} {}", args.join(" "));
-    let status = Command::new(program)
+    let status = command(program)
         .args(args)
         .envs(env.iter().copied())
-        .current_dir(root())
         .status()
         .with_context(|| format!("cannot start {program}: is it installed and on the PATH?"))?;
     if !status.success() {
@@ -39,9 +56,8 @@ pub fn run_with(program: &str, args: &[&str], env: &[(&str, &str)]) -> Result<()
 
 /// The standard output of a command that must succeed.
 pub fn output(program: &str, args: &[&str]) -> Result<String> {
-    let output = Command::new(program)
+    let output = command(program)
         .args(args)
-        .current_dir(root())
         .output()
         .with_context(|| format!("cannot start {program}: is it installed and on the PATH?"))?;
     if !output.status.success() {
