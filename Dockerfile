@@ -32,6 +32,6 @@ LABEL org.opencontainers.image.licenses="Apache-2.0"
 LABEL org.opencontainers.image.version=$VERSION
 COPY --from=build /image/ /
 ENV PATH=/usr/local/bin
-EXPOSE 2379 2380 2381
+EXPOSE 2379 2380 2381 2382
 USER 65532:65532
 ENTRYPOINT ["/usr/local/bin/quorate"]

@@ -66,12 +66,16 @@ impl<E> Pass<E> {
             .plan
             .as_ref()
             .map_or(Requeue::Refused, |plan| plan.requeue);
-        // What a member says of itself wakes nobody: while one is not ready it is asked again soon.
-        let unready = self
-            .status
-            .conditions
-            .iter()
-            .any(|condition| condition.type_ == "MembersReady" && condition.status != "True");
+        // What a member says of itself wakes nobody: while one is not ready, or has not taken its
+        // new certificates, it is asked again soon.
+        let unready = self.status.conditions.iter().any(|condition| {
+            let (status, reason) = (condition.status.as_str(), condition.reason.as_str());
+            match condition.type_.as_str() {
+                "MembersReady" => status != "True",
+                "TLSReady" => reason == "WaitingForMember",
+                _ => false,
+            }
+        });
         let quiet = self.plan.as_ref().is_some_and(|plan| plan.notes.is_empty());
         if self.failure.is_some() || (planned == Requeue::Idle && quiet && unready) {
             Requeue::Soon

@@ -230,9 +230,15 @@ fn rotation(of: Use, facts: &Facts) -> Option<Verdict> {
             if phase == Phase::Stable && members.iter().all(silent) {
                 return None;
             }
-            let whom = match what {
-                "time" => "for applications to take the new files".to_owned(),
-                what => format!("until {} has taken the new {what}", members.join(", ")),
+            let (reason, whom) = match what {
+                "time" => (
+                    "WaitingForClients",
+                    "for applications to take the new files".to_owned(),
+                ),
+                what => (
+                    "WaitingForMember",
+                    format!("until {} has taken the new {what}", members.join(", ")),
+                ),
             };
             let text = match phase {
                 Phase::Stable => format!("The {label} certificates: waiting {whom}."),
@@ -241,7 +247,7 @@ fn rotation(of: Use, facts: &Facts) -> Option<Verdict> {
                     phase.label()
                 ),
             };
-            Some(("True", "WaitingForMember", text))
+            Some(("True", reason, text))
         }
         _ if facts.leaf.is_none() => {
             let text = format!("The {label} certificates are being issued.");

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use quorate_api::tls::{Certificate, files};
 use quorate_operator::certificates::{Authority, ClusterNames, Holder, Use};
+use quorate_operator::plan::Requeue;
 use serde_json::{Value, json};
 
 use super::api::{FAULTS, Fault, Store, collection, make};
@@ -225,6 +226,8 @@ async fn a_member_that_takes_no_files_holds_the_phase_and_is_named() {
     for _ in 0..30 {
         operator.pass().await;
     }
+    let next = operator.pass().await;
+    assert_eq!(next, Some(Requeue::Soon), "nobody tells when it has them");
     assert_eq!(ready(&around), yes("WaitingForMember"));
     let seen = status(&around);
     assert_eq!(
@@ -262,7 +265,8 @@ async fn applications_are_given_time_before_they_could_be_cut_off() {
         2
     );
     assert_eq!(leaf(&around, "orders-client-tls").issuer, before);
-    assert_eq!(ready(&around), yes("WaitingForMember"));
+    assert_eq!(ready(&around), yes("WaitingForClients"));
+    assert_eq!(operator.pass().await, Some(Requeue::Idle), "a day is long");
     // A day later.
     let path = format!("{}/orders-client-ca", collection("secrets"));
     for _ in 0..2 {

@@ -15,6 +15,7 @@ mod life;
 mod load;
 mod manifests;
 mod manual;
+mod production;
 mod recover;
 mod tells;
 mod tls;
@@ -172,6 +173,12 @@ const SCENARIOS: &[Scenario] = &[
         shows: "two claims of three destroyed: said, never mended by itself, recovered on a word",
         needs: Needs::Operator,
         run: recover::lost_quorum,
+    },
+    Scenario {
+        name: "production",
+        shows: "the example for production becomes five members with everything on, and mends itself",
+        needs: Needs::Operator,
+        run: production::example,
     },
     Scenario {
         name: "retain",

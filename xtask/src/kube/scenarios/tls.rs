@@ -47,8 +47,9 @@ pub fn encrypted(bench: &Bench) -> Result<()> {
     let folder = bench.run().join("tmp").join("tls");
     std::fs::create_dir_all(&folder)?;
     refuses_plaintext(bench, &cluster)?;
-    refuses_strangers(bench, &cluster, &folder)?;
-    let writer = Writer::start(bench, &cluster, &folder)?;
+    let client = Client::new()?;
+    refuses_strangers(bench, &cluster, &client, &folder)?;
+    let writer = Writer::start(bench, &cluster, client, &folder)?;
     let leaf = serials(&cluster);
     change(&cluster, &writer, "leaf,token=1", |object| {
         serials_of(object) != leaf
@@ -170,8 +171,12 @@ fn logged(cluster: &Cluster, slot: usize, port: &str, kind: &str) -> Result<()> 
 
 /// Callers without a certificate, with one of somebody else, with one that has expired, and one
 /// that is good for another port.
-fn refuses_strangers(bench: &Bench, cluster: &Cluster, folder: &Path) -> Result<()> {
-    let client = Client::new()?;
+fn refuses_strangers(
+    bench: &Bench,
+    cluster: &Cluster,
+    client: &Client,
+    folder: &Path,
+) -> Result<()> {
     let genuine = Files::of(cluster, folder, CREDENTIALS, "genuine")?;
     let foreign_key = KeyPair::generate()?;
     let mut foreign = CertificateParams::default();
@@ -209,12 +214,7 @@ fn refuses_strangers(bench: &Bench, cluster: &Cluster, folder: &Path) -> Result<
         logged(cluster, slot, port, kind)?;
     }
     let to = SocketAddr::new(address(cluster, 0)?, 2379);
-    let output = client.run(bench, &to, &genuine, &["put", "a", "b"])?;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure!(
-        output.status.success(),
-        "the credentials are refused: {said}"
-    );
+    client.succeed(bench, &to, &genuine, &["put", "a", "b"])?;
     println!(
         "  foreign, expired, absent and misused certificates are refused, with the reason in the log"
     );
@@ -237,14 +237,14 @@ fn leaf(issuer: &Issuer<'_, KeyPair>, until_year: i32) -> Result<(String, String
 
 /// What a client trusts and shows.
 #[derive(Clone)]
-struct Files {
+pub(super) struct Files {
     trusted: PathBuf,
     identity: Option<(PathBuf, PathBuf)>,
 }
 
 impl Files {
     /// What is in a Secret of the operator's at the moment.
-    fn of(cluster: &Cluster, folder: &Path, secret: &str, stem: &str) -> Result<Files> {
+    pub(super) fn of(cluster: &Cluster, folder: &Path, secret: &str, stem: &str) -> Result<Files> {
         let object = cluster.json(&["get", "secret", secret])?;
         Files::from(&object, folder, stem)
     }
@@ -299,10 +299,10 @@ fn decoded(text: &str) -> Result<Vec<u8>> {
 
 /// The program of this tree as a client.
 #[derive(Clone)]
-struct Client(String);
+pub(super) struct Client(String);
 
 impl Client {
-    fn new() -> Result<Client> {
+    pub(super) fn new() -> Result<Client> {
         let (program, _) = image::program_of_the_tests()?;
         Ok(Client(program.to_string_lossy().into_owned()))
     }
@@ -327,6 +327,24 @@ impl Client {
         }
         command.output().context("cannot start the client")
     }
+
+    /// What it prints; fails when it does.
+    pub(super) fn succeed(
+        &self,
+        bench: &Bench,
+        to: &SocketAddr,
+        files: &Files,
+        args: &[&str],
+    ) -> Result<String> {
+        let output = self.run(bench, to, files, args)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(
+            output.status.success(),
+            "`quorate {}`: {said}",
+            args.join(" ")
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
 }
 
 #[derive(Default)]
@@ -348,8 +366,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn start(bench: &Bench, cluster: &Cluster, folder: &Path) -> Result<Writer> {
-        let client = Client::new()?;
+    fn start(bench: &Bench, cluster: &Cluster, client: Client, folder: &Path) -> Result<Writer> {
         let to = cluster.client_address()?;
         let (stop, seen): (Arc<AtomicBool>, Arc<Mutex<Seen>>) = Default::default();
         let (stopped, shared) = (stop.clone(), seen.clone());
@@ -416,8 +433,7 @@ impl Writer {
         ended.map_err(|_| anyhow!("the writer panicked"))??;
         let files = Files::of(cluster, &self.folder, CREDENTIALS, "last")?;
         let args = ["get", "w-", "--prefix", "--keys-only"];
-        let output = self.client.run(&self.bench, &self.to, &files, &args)?;
-        let found = String::from_utf8_lossy(&output.stdout).into_owned();
+        let found = self.client.succeed(&self.bench, &self.to, &files, &args)?;
         let found = found.lines().filter(|line| line.starts_with("w-")).count() as u64;
         let seen = lock(&self.seen);
         println!(
