@@ -5,7 +5,7 @@
 
 use super::{Inputs, evidence, now, quorum_state};
 use crate::certificates::Encryption;
-use crate::crd::{ConditionStatus, KvClusterStatus};
+use crate::crd::{ANNOTATION_ROTATE_CERTIFICATES, ConditionStatus, KvClusterStatus};
 use crate::ids::MemberId;
 use crate::observed::{LifeState, Observed, Pending, Seen};
 use crate::plan::{Conflict, Facts, Note, Reason, conflict, quorum};
@@ -472,7 +472,13 @@ fn tls_ready(inputs: &Inputs) -> Finding {
         (true, false) => "Peer and admin ports are encrypted, client ports are not",
         (false, _) => "Client ports are encrypted, peer and admin ports are not",
     };
-    finding(type_, "True", "Ready", format!("{ports}."))
+    // A request that was mistyped would otherwise be waited for in vain.
+    let mistyped = desired
+        .warnings
+        .iter()
+        .find(|warning| warning.contains(ANNOTATION_ROTATE_CERTIFICATES));
+    let more = mistyped.map_or_else(String::new, |warning| format!(" {warning}."));
+    finding(type_, "True", "Ready", format!("{ports}.{more}"))
 }
 
 fn storage_ready(facts: &Facts, inputs: &Inputs) -> Finding {

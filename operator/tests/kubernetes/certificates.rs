@@ -170,6 +170,26 @@ async fn a_leaf_asked_for_by_hand_is_made_once_and_taken_by_all() {
     );
 }
 
+#[tokio::test]
+async fn a_request_that_is_mistyped_is_told_where_people_look() {
+    let around = Around::new().await;
+    apply_cluster_with(&around, 1, &peers_only());
+    let mut operator = Operator::new(&around);
+    operator.converged().await;
+    let before = leaf(&around, "orders-peer-tls");
+    request(&around, "leaves");
+    operator.pass().await;
+    assert_eq!(ready(&around), yes("Ready"));
+    let rows = status(&around).conditions;
+    let row = rows.iter().find(|row| row.type_ == "TLSReady");
+    let message = &row.expect("it is there").message;
+    assert!(
+        message.contains("`leaves` is ignored; write leaf,token=<any>"),
+        "{message}"
+    );
+    assert_eq!(leaf(&around, "orders-peer-tls"), before);
+}
+
 /// A change of both authorities, to the end; the panics of the world say the rest.
 async fn change_authorities(operator: &mut Operator<'_>, around: &Around, token: u32) {
     let old = leaf(around, "orders-peer-tls").issuer;

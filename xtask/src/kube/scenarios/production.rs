@@ -1,4 +1,4 @@
-//! `deploy/examples/production.yaml` as it is: five members with everything on, encryption included.
+//! `deploy/examples/production.yaml` as it is: five members with everything on, also encryption.
 //!
 //! Only what this machine does not have is made to fit: the example's processors and memory. Its
 //! StorageClass and a zone for the node are made here. Must not know: how certificates change;
