@@ -11,13 +11,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::crd::{
-    BackoffStatus, BootstrapStatus, KvClusterStatus, OperationStatus, RecoveryStatus,
+    BackoffStatus, BootstrapStatus, KvClusterStatus, OperationStatus, RecoveryStatus, RequestStatus,
 };
 use crate::ids::{ClusterUuid, DirectoryId, MemberId, Slot, SlotUid, UnixMs, VolumeUid};
 use crate::record::{
     Abort, Backoff, BootstrapRecord, BootstrapState, ExpandVolumes, Hibernate, LastMember,
-    Newcomer, Operation, OperationKind, Record, Recovery, Replace, Restart, ScaleDown, ScaleUp,
-    TransferAttempt, Update,
+    Newcomer, Operation, OperationKind, PastRequest, Record, Recovery, Replace, Restart, ScaleDown,
+    ScaleUp, TransferAttempt, Update,
 };
 
 /// A field of the stored status that cannot be understood.
@@ -88,6 +88,7 @@ impl Record {
         }
         record.epoch = unsigned("epoch", status.epoch.unwrap_or(0))?;
         record.bootstrap = status.bootstrap.as_ref().map(bootstrap_from).transpose()?;
+        record.requests = status.last_requests.iter().map(request_from).collect();
         record.recovery = status.recovery.as_ref().map(recovery_from).transpose()?;
         let quorum = status
             .quorum
@@ -133,6 +134,7 @@ impl Record {
         status.epoch = (self.epoch > 0).then(|| signed(self.epoch));
         status.bootstrap = self.bootstrap.as_ref().map(bootstrap_to);
         status.operation = self.operation.as_ref().map(operation_to);
+        status.last_requests = self.requests.iter().map(request_to).collect();
         status.recovery = self.recovery.as_ref().map(recovery_to);
         status.backoff = self.backoff.as_ref().map(|backoff| BackoffStatus {
             attempts: small(backoff.attempts),
@@ -207,6 +209,24 @@ fn recovery_from(status: &RecoveryStatus) -> Result<Recovery, LedgerError> {
         force: status.force,
         started_at: unix_ms(started_at),
     })
+}
+
+fn request_from(status: &RequestStatus) -> PastRequest {
+    PastRequest {
+        request: status.request.clone(),
+        token: status.token.clone(),
+        result: status.result.clone(),
+        at: unix_ms(&status.time),
+    }
+}
+
+fn request_to(past: &PastRequest) -> RequestStatus {
+    RequestStatus {
+        request: past.request.clone(),
+        token: past.token.chars().take(128).collect(),
+        result: past.result.chars().take(512).collect(),
+        time: time(past.at),
+    }
 }
 
 fn recovery_to(recovery: &Recovery) -> RecoveryStatus {

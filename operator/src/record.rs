@@ -5,8 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use crate::crd::ANNOTATION_RECOVER_QUORUM;
 use crate::ids::{ClusterUuid, DirectoryId, MemberId, Slot, SlotUid, UnixMs, VolumeUid};
 use crate::plan::{Latch, Step};
+
+/// Most past requests that are kept.
+const REQUESTS_MAX: usize = 10;
 
 /// The records of one cluster. The empty record is a valid state of every protocol (H11).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -23,6 +27,8 @@ pub struct Record {
     pub operation: Option<Operation>,
     /// The recovery from a lost quorum in flight.
     pub recovery: Option<Recovery>,
+    /// Requests that were carried out or called off, newest last.
+    pub requests: Vec<PastRequest>,
     /// After an aborted operation: when to try again.
     pub backoff: Option<Backoff>,
     /// Since when no quorum has answered, as last published; `None` while one does.
@@ -64,6 +70,19 @@ pub struct Recovery {
     pub force: bool,
     /// When it began.
     pub started_at: UnixMs,
+}
+
+/// A human's request that is over.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PastRequest {
+    /// The annotation.
+    pub request: String,
+    /// What it said.
+    pub token: String,
+    /// How it ended, for people.
+    pub result: String,
+    /// When.
+    pub at: UnixMs,
 }
 
 /// How far bootstrap came.
@@ -335,19 +354,27 @@ impl Record {
                 next.cluster_id = Some(*cluster_id);
                 next.epoch = *epoch;
             }
-            Step::Latch(Latch::Recovered { epoch }) => {
+            Step::Latch(Latch::Recovered { epoch, at }) => {
                 next.epoch = *epoch;
                 // Whatever was in flight was of members that are gone.
-                next.recovery = None;
+                if let Some(done) = next.recovery.take() {
+                    let result = format!(
+                        "Epoch {epoch} began from member {}; what was acknowledged behind entry {} \
+                         of its log is lost.",
+                        done.member, done.last_index
+                    );
+                    next.remember(done, result, *at);
+                }
                 next.operation = None;
                 next.backoff = None;
                 next.config_index_seen = 0;
             }
             Step::WriteRecovery(recovery) => next.recovery = Some(recovery.clone()),
-            Step::ClearRecovery { token } => {
-                let same = |recovery: &Recovery| recovery.token == *token;
-                if next.recovery.as_ref().is_some_and(same) {
-                    next.recovery = None;
+            Step::ClearRecovery { token, at } => {
+                let same = |recovery: &mut Recovery| recovery.token == *token;
+                if let Some(done) = next.recovery.take_if(same) {
+                    let result = "It was called off before anything was lost.".to_owned();
+                    next.remember(done, result, *at);
                 }
             }
             Step::WriteIntent(operation) => next.operation = Some(operation.clone()),
@@ -369,6 +396,18 @@ impl Record {
             _ => return None,
         }
         Some(next)
+    }
+
+    /// Keeps what became of a recovery, and of as many requests before it as people need.
+    fn remember(&mut self, done: Recovery, result: String, at: UnixMs) {
+        self.requests.push(PastRequest {
+            request: ANNOTATION_RECOVER_QUORUM.to_owned(),
+            token: done.token,
+            result,
+            at,
+        });
+        let surplus = self.requests.len().saturating_sub(REQUESTS_MAX);
+        self.requests.drain(..surplus);
     }
 
     /// The voters as last published, by slot.

@@ -56,7 +56,7 @@ fn show(step: &Step) -> String {
             let volume = latch.volume.as_ref().map_or("none", |uid| uid.0.as_str());
             format!("latch issued volume={volume}")
         }
-        Step::Latch(Latch::Recovered { epoch }) => format!("latch recovered epoch={epoch}"),
+        Step::Latch(Latch::Recovered { epoch, .. }) => format!("latch recovered epoch={epoch}"),
         Step::WriteRecovery(recovery) => {
             let (slot, epoch) = (recovery.slot, recovery.new_epoch);
             let mut text = format!(
@@ -68,7 +68,7 @@ fn show(step: &Step) -> String {
             }
             text
         }
-        Step::ClearRecovery { token } => format!("clear-recovery {token}"),
+        Step::ClearRecovery { token, .. } => format!("clear-recovery {token}"),
         Step::DropRequest { annotation, value } => format!("drop-request {annotation}={value}"),
         Step::Recover { slot, epoch, .. } => format!("recover slot={slot} epoch={epoch}"),
         Step::Latch(Latch::Done { epoch, .. }) => format!("latch done epoch={epoch}"),

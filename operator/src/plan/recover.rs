@@ -214,14 +214,14 @@ fn go_on(facts: &Facts, recovery: &Recovery, verdicts: &mut Vec<Verdict>) -> Dec
     let node = node.and_then(Seen::known);
     let begun = node.is_some_and(|node| node.epoch >= recovery.new_epoch);
     match facts.membership {
-        Some(view) if view.epoch >= recovery.new_epoch => return finish(recovery, view),
+        Some(view) if view.epoch >= recovery.new_epoch => return finish(facts, recovery, view),
         // The old quorum is there after all, and nobody has begun a new epoch.
-        Some(_) if !begun => return cancel(recovery),
+        Some(_) if !begun => return cancel(facts, recovery),
         _ => {}
     }
     let asked = facts.desired.abort_request.as_ref();
     if asked == Some(&recovery.token) && !begun {
-        return cancel(recovery);
+        return cancel(facts, recovery);
     }
     // A recovery may wait for long, and certificates do not.
     if let Decision::Act(step) = certificates::decide(facts, verdicts) {
@@ -273,9 +273,10 @@ fn recovering(recovery: &Recovery, what: String) -> Note {
     )
 }
 
-fn cancel(recovery: &Recovery) -> Decision {
+fn cancel(facts: &Facts, recovery: &Recovery) -> Decision {
     Decision::Act(Step::ClearRecovery {
         token: recovery.token.clone(),
+        at: facts.observed.now,
     })
 }
 
@@ -290,7 +291,7 @@ fn take_off(facts: &Facts, text: &str) -> Option<Decision> {
 }
 
 /// Row 8: the survivor answers as the only member of the new epoch.
-fn finish(recovery: &Recovery, view: &MembershipView) -> Decision {
+fn finish(facts: &Facts, recovery: &Recovery, view: &MembershipView) -> Decision {
     let alone = view.members.len() == 1 && view.members.contains_key(&recovery.member);
     if !alone {
         return Decision::Halt(recovering(
@@ -298,7 +299,10 @@ fn finish(recovery: &Recovery, view: &MembershipView) -> Decision {
             "another membership answers in that epoch. A human has to look.".to_owned(),
         ));
     }
-    Decision::Act(Step::Latch(Latch::Recovered { epoch: view.epoch }))
+    Decision::Act(Step::Latch(Latch::Recovered {
+        epoch: view.epoch,
+        at: facts.observed.now,
+    }))
 }
 
 /// Row 6: lives of the old epoch end, the survivor's last, once all others are gone.

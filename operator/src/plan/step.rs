@@ -7,7 +7,7 @@
 use std::fmt;
 
 use crate::certificates::{self, Use};
-use crate::ids::{ClusterUuid, MemberId, ObjectUid, Slot, SlotUid, VolumeUid};
+use crate::ids::{ClusterUuid, MemberId, ObjectUid, Slot, SlotUid, UnixMs, VolumeUid};
 use crate::observed::{Role, Stamp};
 use crate::record::{Backoff, BootstrapRecord, Operation, Recovery};
 
@@ -40,6 +40,8 @@ pub enum Step {
     ClearRecovery {
         /// The request it was begun for.
         token: String,
+        /// When it was called off.
+        at: UnixMs,
     },
     /// Take a request off the object, if it still says the same.
     DropRequest {
@@ -225,6 +227,8 @@ pub enum Latch {
     Recovered {
         /// The epoch that has begun.
         epoch: u64,
+        /// When that was seen.
+        at: UnixMs,
     },
 }
 

@@ -206,7 +206,7 @@ fn brief(step: &Step) -> String {
             crate::plan::Latch::Identity { cluster_uuid, .. } => format!("identity {cluster_uuid}"),
             crate::plan::Latch::Issued(_) => "issued".to_owned(),
             crate::plan::Latch::Done { .. } => "done".to_owned(),
-            crate::plan::Latch::Recovered { epoch } => format!("recovered, epoch {epoch}"),
+            crate::plan::Latch::Recovered { epoch, .. } => format!("recovered, epoch {epoch}"),
         },
         other => format!("{other:?}"),
     }

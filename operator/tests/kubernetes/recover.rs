@@ -105,6 +105,16 @@ async fn recovered(
         (Some(2), None),
         "{fault:?} {call:?}"
     );
+    let past = seen
+        .last_requests
+        .first()
+        .map(|past| (&*past.request, &*past.token));
+    assert_eq!(
+        past,
+        Some((ANNOTATION, "from=auto,epoch=1")),
+        "{fault:?} {call:?}"
+    );
+    assert_eq!(seen.last_requests.len(), 1, "{fault:?} {call:?}");
     assert_eq!(annotation(&around), Value::Null, "{fault:?} {call:?}");
     assert_eq!(
         claim()["metadata"]["uid"],

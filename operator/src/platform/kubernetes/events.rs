@@ -48,7 +48,7 @@ pub fn of_step(step: &Step, before: &KvClusterStatus) -> Option<Said> {
             let note = "The recovery was called off; nothing was lost by it.".to_owned();
             return Some(warning("RecoveryCancelled", note, step, None));
         }
-        Step::Latch(Latch::Recovered { epoch }) => {
+        Step::Latch(Latch::Recovered { epoch, .. }) => {
             let recovery = before.recovery.clone().unwrap_or_default();
             let note = format!(
                 "Epoch {epoch} has begun from member {}. Writes that were acknowledged behind entry {} \

@@ -338,6 +338,7 @@ impl Platform for Local {
             bootstrap,
             operation,
             recovery,
+            last_requests,
             backoff,
             ..
         } = self.state.status.clone();
@@ -347,6 +348,7 @@ impl Platform for Local {
         status.bootstrap = bootstrap;
         status.operation = operation;
         status.recovery = recovery;
+        status.last_requests = last_requests;
         status.backoff = backoff;
         if status == self.state.status {
             return Ok(());
