@@ -43,6 +43,9 @@ fn under_kills(bench: &Bench, kills: usize) -> Result<()> {
                 life::harm_all(bench, &load)?;
             }
             if killer.kills() < kills {
+                life::changes_all(&load)?;
+            }
+            if killer.kills() < kills {
                 life::scale_all(&load)?;
             }
         }
