@@ -35,14 +35,12 @@ pub struct Desired {
     pub progress_deadline_ms: i64,
     /// Stop every slot, keep volumes and membership.
     pub hibernate: bool,
-    /// A human asks to replace this member in place.
-    pub replace_request: Option<ReplaceRequest>,
+    /// What humans ask for once.
+    pub once: Vec<Once>,
     /// A human asks for the recovery from a lost quorum; in error, what is wrong with the words.
     pub recover_request: Option<Result<RecoverRequest, String>>,
     /// How long no quorum must have answered before a recovery begins, in milliseconds.
     pub min_outage_ms: i64,
-    /// A human asks to abort the operation of this ID.
-    pub abort_request: Option<String>,
     /// Peer traffic is encrypted.
     pub tls_peer: bool,
     /// Client traffic is encrypted.
@@ -51,6 +49,44 @@ pub struct Desired {
     pub backup: bool,
     /// What is allowed and worth saying, each naming its field.
     pub warnings: Vec<String>,
+}
+
+impl Desired {
+    /// Whether a human asks to replace this member in this slot.
+    #[must_use]
+    pub fn asks_to_replace(&self, slot: Slot, member: MemberId) -> bool {
+        let wanted = Asks::Replace(ReplaceRequest { slot, member });
+        self.once.iter().any(|request| request.asks == wanted)
+    }
+
+    /// Whether a human asks to abort what has this ID.
+    #[must_use]
+    pub fn asks_to_abort(&self, id: &str) -> bool {
+        let mut all = self.once.iter();
+        all.any(|request| request.asks == Asks::Abort && request.text == id)
+    }
+}
+
+/// A human's request for one thing: carried out once, written down, then taken off the object.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Once {
+    /// The annotation it came by.
+    pub annotation: &'static str,
+    /// The request, word by word; whoever repeats it word by word asks for nothing new.
+    pub text: String,
+    /// What it asks for.
+    pub asks: Asks,
+}
+
+/// What can be asked for once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asks {
+    /// Replace a member in place.
+    Replace(ReplaceRequest),
+    /// Let the member in this slot lead.
+    Lead(Slot),
+    /// Abort the operation whose ID is the text.
+    Abort,
 }
 
 /// How a cluster that does not exist yet comes to be.

@@ -20,5 +20,6 @@ pub mod process;
 pub mod quantity;
 pub mod reconcile;
 pub mod record;
+pub mod requests;
 pub mod status;
 pub mod validate;

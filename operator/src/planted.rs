@@ -63,6 +63,8 @@ bugs! {
     SlotsBeforeMembership,
     /// H20: a slot runs on the volume of a removed member.
     RemovedComesBack,
+    /// H21: a request is carried out whenever the object is applied again.
+    RequestsRepeat,
     /// H21: a spec that went back is not looked at.
     RevertIsIgnored,
     /// H21: a pass goes on with the spec of an earlier one.

@@ -363,7 +363,7 @@ impl Record {
                          of its log is lost.",
                         done.member, done.last_index
                     );
-                    next.remember(done, result, *at);
+                    next.remember(ANNOTATION_RECOVER_QUORUM, &done.token, result, *at);
                 }
                 next.operation = None;
                 next.backoff = None;
@@ -374,9 +374,15 @@ impl Record {
                 let same = |recovery: &mut Recovery| recovery.token == *token;
                 if let Some(done) = next.recovery.take_if(same) {
                     let result = "It was called off before anything was lost.".to_owned();
-                    next.remember(done, result, *at);
+                    next.remember(ANNOTATION_RECOVER_QUORUM, &done.token, result, *at);
                 }
             }
+            Step::NoteRequest {
+                annotation,
+                value,
+                result,
+                at,
+            } => next.remember(annotation, value, result.clone(), *at),
             Step::WriteIntent(operation) => next.operation = Some(operation.clone()),
             Step::ClearIntent {
                 id,
@@ -398,11 +404,11 @@ impl Record {
         Some(next)
     }
 
-    /// Keeps what became of a recovery, and of as many requests before it as people need.
-    fn remember(&mut self, done: Recovery, result: String, at: UnixMs) {
+    /// Keeps what became of a request, and of as many before it as people need.
+    fn remember(&mut self, request: &str, token: &str, result: String, at: UnixMs) {
         self.requests.push(PastRequest {
-            request: ANNOTATION_RECOVER_QUORUM.to_owned(),
-            token: done.token,
+            request: request.to_owned(),
+            token: token.to_owned(),
             result,
             at,
         });

@@ -7,25 +7,20 @@
 
 use crate::certificates::Asked;
 use crate::crd::{
-    ANNOTATION_ABORT_OPERATION, ANNOTATION_RECOVER_QUORUM, ANNOTATION_REPLACE_MEMBER,
-    ANNOTATION_ROTATE_CERTIFICATES, BootstrapSpec, Destination, KvCluster, KvClusterSpec,
-    NAME_LENGTH_MAX, PeerTls, REPLICAS_MAX, RESERVED_CONFIG, RESERVED_PREFIXES, RepairAction,
-    RetentionPolicy, STORAGE_BYTES_MIN, TlsMode, UpdateStrategy,
+    ANNOTATION_RECOVER_QUORUM, ANNOTATION_ROTATE_CERTIFICATES, BootstrapSpec, Destination,
+    KvCluster, KvClusterSpec, NAME_LENGTH_MAX, PeerTls, REPLICAS_MAX, RESERVED_CONFIG,
+    RESERVED_PREFIXES, RepairAction, RetentionPolicy, STORAGE_BYTES_MIN, TlsMode, UpdateStrategy,
 };
-use crate::desired::{
-    Bootstrap, Desired, RecoverRequest, Repair, RepairPolicy, ReplaceRequest, VolumePolicy,
-};
-use crate::ids::{ClusterUuid, MemberId, Slot};
+use crate::desired::{Bootstrap, Desired, Repair, RepairPolicy, VolumePolicy};
+use crate::ids::ClusterUuid;
 use crate::quantity::{bytes, duration_ms};
 use crate::record::{OperationKind, Record};
+use crate::requests;
 use std::collections::BTreeMap;
 
 /// Asks the members' program what it thinks of settings, flag name to value, without starting it:
 /// warnings, or why it would not start. It comes from outside: the operator knows no flags.
 pub type SettingsCheck = fn(&BTreeMap<String, String>) -> Result<Vec<String>, String>;
-
-/// Longest request in an annotation, bytes.
-const REQUEST_LENGTH_MAX: usize = 128;
 
 /// One thing that is wrong with the resource.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -86,8 +81,10 @@ pub fn validate(
     check_backup(spec, &mut found);
     let repair = repair(spec, &mut found);
     let annotations = resource.metadata.annotations.clone().unwrap_or_default();
-    let asked = annotations.get(ANNOTATION_REPLACE_MEMBER);
-    let replace_request = asked.and_then(|text| replace_request(text, &mut found));
+    let (once, ignored) = requests::once(&annotations);
+    for warning in ignored {
+        found.warn(warning);
+    }
     if !found.errors.is_empty() {
         return Err(Invalid(found.errors));
     }
@@ -105,12 +102,11 @@ pub fn validate(
         manual_update: spec.update.strategy == UpdateStrategy::Manual,
         min_ready_ms: i64::from(spec.update.min_ready_seconds).saturating_mul(1_000),
         progress_deadline_ms: duration_ms(&spec.update.progress_deadline).unwrap_or(0),
-        replace_request,
+        once,
         recover_request: annotations
             .get(ANNOTATION_RECOVER_QUORUM)
-            .map(|text| recover_request(text)),
+            .map(|text| requests::recover(text)),
         min_outage_ms: duration_ms(&spec.recovery.min_outage).unwrap_or(0),
-        abort_request: annotations.get(ANNOTATION_ABORT_OPERATION).cloned(),
         tls_peer: spec.tls.peer.mode != TlsMode::Disabled,
         tls_client: spec.tls.client.mode != TlsMode::Disabled,
         backup: spec.backup.schedule.is_some() && !spec.backup.suspend,
@@ -533,56 +529,4 @@ fn repair(spec: &KvClusterSpec, found: &mut Findings) -> Repair {
         crash_loop_threshold: u32::try_from(threshold).unwrap_or(u32::MAX),
         learner_deadline_ms: duration_ms(&spec.repair.learner_deadline).unwrap_or(0),
     }
-}
-
-/// `ordinal=<n>,id=<member id>`
-fn recover_request(text: &str) -> Result<RecoverRequest, String> {
-    let parse = || {
-        let mut parts = text.split(',');
-        let from = match parts.next()?.strip_prefix("from=")? {
-            "auto" => None,
-            slot => Some(Slot(slot.parse().ok()?)),
-        };
-        let epoch = parts.next()?.strip_prefix("epoch=")?.parse().ok()?;
-        let force = match parts.next() {
-            None => false,
-            Some("force=true") => true,
-            Some(_) => return None,
-        };
-        (parts.next().is_none() && text.len() <= REQUEST_LENGTH_MAX).then(|| RecoverRequest {
-            from,
-            epoch,
-            force,
-            text: text.to_owned(),
-        })
-    };
-    parse().ok_or_else(|| {
-        let shown: String = text.chars().take(REQUEST_LENGTH_MAX).collect();
-        format!(
-            "metadata.annotations.{ANNOTATION_RECOVER_QUORUM}: `{shown}` is not understood; write \
-             from=<slot or auto>,epoch=<epoch of the lost quorum>, and force=true behind it only if \
-             no machine that cannot be reached may still serve. Nothing was changed."
-        )
-    })
-}
-
-fn replace_request(text: &str, found: &mut Findings) -> Option<ReplaceRequest> {
-    let parse = || {
-        let (ordinal, id) = text.split_once(',')?;
-        let slot = ordinal.strip_prefix("ordinal=")?.parse::<u32>().ok()?;
-        let member = id.strip_prefix("id=")?.parse::<MemberId>().ok()?;
-        Some(ReplaceRequest {
-            slot: Slot(slot),
-            member,
-        })
-    };
-    let request = parse();
-    if request.is_none() {
-        // An annotation that is not understood is never a reason to stop everything else.
-        found.warn(format!(
-            "metadata.annotations.{ANNOTATION_REPLACE_MEMBER}: `{text}` is ignored; write \
-             ordinal=<slot>,id=<member ID>"
-        ));
-    }
-    request
 }

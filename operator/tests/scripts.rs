@@ -18,6 +18,7 @@
 //! | `cut S…`, `part S…`, `heal` | nodes we cannot reach; nor can the others; all can be reached |
 //! | `lag`, `wait MS` | the learner lags behind; time passes |
 //! | `recover [from=S] [epoch=N] [force=yes]` | a human asks for the recovery from a lost quorum |
+//! | `ask lead slot=S token=T`, `ask replace slot=S id=N`, `ask abort id=I` | a human asks for one thing |
 //! | `behind S`, `stick S` | its log ends early; what is stopped there does not end before `heal` |
 //! | `strand S`, `jam`, `unjam` | the machine of a volume is gone; the leader refuses to hand over |
 //! | `intrude [S]`, `expel S` | somebody else adds a learner; removes the member in a slot |
@@ -31,8 +32,13 @@ use std::fmt::Write as _;
 
 use goldenscript::{Command, Context, Runner};
 use quorate_operator::certificates::{Brought, Encryption, Problem, Use, UseView};
-use quorate_operator::desired::{RecoverRequest, RepairPolicy, VolumePolicy};
-use quorate_operator::ids::Slot;
+use quorate_operator::crd::{
+    ANNOTATION_ABORT_OPERATION, ANNOTATION_REPLACE_MEMBER, ANNOTATION_TRANSFER_LEADER,
+};
+use quorate_operator::desired::{
+    Asks, Once, RecoverRequest, RepairPolicy, ReplaceRequest, VolumePolicy,
+};
+use quorate_operator::ids::{MemberId, Slot};
 use quorate_operator::observed::{MembershipView, Role, Seen};
 use quorate_operator::plan::{Latch, Plan, Step};
 use quorate_operator::quantity::show_bytes;
@@ -69,6 +75,7 @@ fn show(step: &Step) -> String {
             text
         }
         Step::ClearRecovery { token, .. } => format!("clear-recovery {token}"),
+        Step::NoteRequest { value, result, .. } => format!("note-request {value}: {result}"),
         Step::DropRequest { annotation, value } => format!("drop-request {annotation}={value}"),
         Step::Recover { slot, epoch, .. } => format!("recover slot={slot} epoch={epoch}"),
         Step::Latch(Latch::Done { epoch, .. }) => format!("latch done epoch={epoch}"),
@@ -199,6 +206,41 @@ impl Script {
         Err(format!("no step {name} within 500 passes").into())
     }
 
+    /// A request for one thing, as by annotation: `ask lead slot=2 token=a`.
+    fn ask(&mut self, what: &str, keyed: &[(&str, &str)]) -> Result<(), Box<dyn Error>> {
+        let value = |key: &str| keyed.iter().find(|(found, _)| *found == key);
+        let value = |key: &str| value(key).map(|(_, value)| *value);
+        let number = |key: &str| value(key).unwrap_or("0").parse::<u32>();
+        let slot = Slot(number("slot")?);
+        let (annotation, text, asks) = match what {
+            "lead" => {
+                let token = value("token").unwrap_or("a");
+                (
+                    ANNOTATION_TRANSFER_LEADER,
+                    format!("to={slot},token={token}"),
+                    Asks::Lead(slot),
+                )
+            }
+            "replace" => {
+                let member: MemberId = value("id").ok_or("which member?")?.parse()?;
+                let request = ReplaceRequest { slot, member };
+                let text = format!("ordinal={slot},id={member}");
+                (ANNOTATION_REPLACE_MEMBER, text, Asks::Replace(request))
+            }
+            "abort" => {
+                let text = value("id").ok_or("which operation?")?.to_owned();
+                (ANNOTATION_ABORT_OPERATION, text, Asks::Abort)
+            }
+            _ => return Err(format!("unknown request {what}").into()),
+        };
+        self.0.desired.once.push(Once {
+            annotation,
+            text,
+            asks,
+        });
+        Ok(())
+    }
+
     fn edit(&mut self, key: &str, value: &str) -> Result<(), Box<dyn Error>> {
         let desired = &mut self.0.desired;
         match key {
@@ -238,6 +280,7 @@ impl Runner for Script {
         let world = &mut self.0;
         match command.name.as_str() {
             "create" => *world = World::new(number()?),
+            "ask" => self.ask(positional.first().ok_or("what is asked?")?, &keyed)?,
             "spec" => {
                 for (key, value) in keyed {
                     self.edit(key, value)?;
@@ -293,7 +336,12 @@ impl Runner for Script {
             }
             "abort" => {
                 let recovery = world.record.recovery.as_ref();
-                world.desired.abort_request = recovery.map(|recovery| recovery.token.clone());
+                let text = recovery.map(|recovery| recovery.token.clone());
+                world.desired.once.extend(text.map(|text| Once {
+                    annotation: ANNOTATION_ABORT_OPERATION,
+                    text,
+                    asks: Asks::Abort,
+                }));
             }
             "behind" => drop(world.behind.insert(Slot(number()?))),
             "stick" => drop(world.stuck.insert(Slot(number()?))),

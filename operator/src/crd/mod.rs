@@ -48,6 +48,8 @@ pub const FINALIZER: &str = "quorate.dev/cleanup";
 pub const ANNOTATION_REPLACE_MEMBER: &str = "quorate.dev/replace-member";
 /// Annotation: abort the operation of that ID.
 pub const ANNOTATION_ABORT_OPERATION: &str = "quorate.dev/abort-operation";
+/// Annotation: let the member in that slot lead, `to=<ordinal>,token=<any>`.
+pub const ANNOTATION_TRANSFER_LEADER: &str = "quorate.dev/transfer-leader";
 /// Annotation: recover from a lost quorum, `from=<ordinal>|auto,epoch=<n>[,force=true]`.
 pub const ANNOTATION_RECOVER_QUORUM: &str = "quorate.dev/recover-quorum";
 /// Annotation: all pods begin anew, one by one; an RFC 3339 time.

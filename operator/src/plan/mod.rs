@@ -24,6 +24,7 @@ mod objects;
 mod operation;
 mod recover;
 mod replace;
+mod requests;
 mod restart;
 mod scale_down;
 mod scale_up;
@@ -268,6 +269,7 @@ const RULES: &[Rule] = &[
     rule("paused", Asked::WhenIdle, paused),
     rule("recover", Asked::WhenIdle, recover::decide),
     rule("operation", Asked::WhenIdle, operation::decide),
+    rule("requests", Asked::WhenIdle, requests::decide),
     rule("certificates", Asked::WhileWaiting, certificates::decide),
     rule("objects", Asked::WhileWaiting, objects::decide),
     rule("bootstrap", Asked::WhenIdle, bootstrap::decide),

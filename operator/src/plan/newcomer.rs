@@ -144,7 +144,7 @@ fn reason_to_abort(facts: &Facts, arrival: &Arrival) -> Option<Abort> {
     if arrival.reverted && !Bug::RevertIsIgnored.lives() {
         return Some(Abort::Reverted);
     }
-    if facts.desired.abort_request.as_ref() == Some(&arrival.operation.id) {
+    if facts.desired.asks_to_abort(&arrival.operation.id) {
         return Some(Abort::Requested);
     }
     let node = facts.observed.nodes.get(&slot).and_then(Seen::known);

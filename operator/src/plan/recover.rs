@@ -219,8 +219,7 @@ fn go_on(facts: &Facts, recovery: &Recovery, verdicts: &mut Vec<Verdict>) -> Dec
         Some(_) if !begun => return cancel(facts, recovery),
         _ => {}
     }
-    let asked = facts.desired.abort_request.as_ref();
-    if asked == Some(&recovery.token) && !begun {
+    if facts.desired.asks_to_abort(&recovery.token) && !begun {
         return cancel(facts, recovery);
     }
     // A recovery may wait for long, and certificates do not.

@@ -50,8 +50,7 @@ fn about(facts: &Facts, member: MemberId, slot: Slot) -> Option<Evidence> {
             replace: policy == RepairPolicy::Replace,
         })
     };
-    let asked = facts.desired.replace_request;
-    if asked.is_some_and(|request| request.slot == slot && request.member == member) {
+    if facts.desired.asks_to_replace(slot, member) {
         return found("a human asked for it".to_owned(), RepairPolicy::Replace);
     }
     let silent = facts.node(slot).is_none() && Bug::TimeoutIsAbsence.lives();

@@ -123,7 +123,7 @@ fn remove(
     down: &ScaleDown,
     verdicts: &mut Vec<Verdict>,
 ) -> Decision {
-    let requested = facts.desired.abort_request.as_ref() == Some(&operation.id);
+    let requested = facts.desired.asks_to_abort(&operation.id);
     let reverted = down.slot.0 < facts.desired.replicas && !Bug::RevertIsIgnored.lives();
     if reverted || requested {
         // Nothing was changed yet: the spec wants this member again.

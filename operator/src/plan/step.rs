@@ -43,6 +43,17 @@ pub enum Step {
         /// When it was called off.
         at: UnixMs,
     },
+    /// Write down what became of a request, compare-and-set.
+    NoteRequest {
+        /// The annotation.
+        annotation: &'static str,
+        /// What it said.
+        value: String,
+        /// What became of it, for people.
+        result: String,
+        /// When.
+        at: UnixMs,
+    },
     /// Take a request off the object, if it still says the same.
     DropRequest {
         /// The annotation.
@@ -253,6 +264,7 @@ impl Step {
             Step::ClearIntent { .. } => "clear-intent",
             Step::WriteRecovery(_) => "write-recovery",
             Step::ClearRecovery { .. } => "clear-recovery",
+            Step::NoteRequest { .. } => "note-request",
             Step::DropRequest { .. } => "drop-request",
             Step::Recover { .. } => "recover",
             Step::EnsureObject { .. } => "ensure-object",

@@ -9,5 +9,6 @@ mod objects;
 mod passes;
 mod recover;
 mod refused;
+mod requests;
 mod sets;
 mod wire;

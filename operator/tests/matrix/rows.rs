@@ -155,6 +155,7 @@ const fn elsewhere(file: &'static str, name: &'static str) -> Proof {
 }
 
 const PASSES: &str = "operator/tests/kubernetes/passes.rs";
+const REQUESTS: &str = "operator/tests/kubernetes/requests.rs";
 const REFUSED: &str = "operator/tests/kubernetes/refused.rs";
 const HAZARD: &str = "operator/tests/kubernetes/hazards.rs";
 const CERTIFICATES: &str = "operator/tests/kubernetes/certificates.rs";
@@ -297,6 +298,8 @@ pub const ROWS: &[Row] = &[
         "every pass reads the spec; before the removal an operation is given up, afterwards finished",
         &[Fault::SpecFlip], &[
         script("p35_revert_before_removal", Bug::RevertIsIgnored),
+        script("p38_repeated", Bug::RequestsRepeat),
+        test(REQUESTS, "p38_leadership_moves_once_however_often_the_same_words_are_applied", Bug::RequestsRepeat),
         test(HAZARD, "a_spec_that_changes_its_mind_at_any_moment_ends_where_it_would_have_anyway", Bug::StoredSpec),
     ]),
     row(22, "A healthy member is removed while another is down",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_operator::certificates::Encryption;
 use quorate_operator::desired::{
-    Bootstrap, Desired, RecoverRequest, Repair, RepairPolicy, VolumePolicy,
+    Bootstrap, Desired, Once, RecoverRequest, Repair, RepairPolicy, VolumePolicy,
 };
 use quorate_operator::ids::{
     ClusterUuid, DirectoryId, MemberId, ObjectUid, Slot, SlotUid, UnixMs, VolumeUid,
@@ -678,7 +678,10 @@ impl World {
 
     /// The steps of a recovery, which no quorum has a say in; `None` for any other.
     fn request(&mut self, step: &Step) -> Option<Result<(), String>> {
-        if let Step::DropRequest { value, .. } = step {
+        if let Step::DropRequest { annotation, value } = step {
+            let others =
+                |request: &Once| request.annotation != *annotation || request.text != *value;
+            self.desired.once.retain(others);
             let said = |request: &Result<RecoverRequest, String>| {
                 request.as_ref().is_ok_and(|request| request.text == *value)
             };
@@ -935,10 +938,9 @@ pub fn desired(replicas: u32) -> Desired {
         manual_update: false,
         min_ready_ms: 0,
         progress_deadline_ms: 600_000,
-        replace_request: None,
+        once: Vec::new(),
         recover_request: None,
         min_outage_ms: 300_000,
-        abort_request: None,
         tls_peer: false,
         tls_client: false,
         backup: false,

@@ -94,7 +94,8 @@ impl Kubernetes {
             | Step::WriteIntent(_)
             | Step::ClearIntent { .. }
             | Step::WriteRecovery(_)
-            | Step::ClearRecovery { .. } => self.write_record(step).await,
+            | Step::ClearRecovery { .. }
+            | Step::NoteRequest { .. } => self.write_record(step).await,
             Step::DropRequest { annotation, value } => self.drop_request(annotation, value).await,
             Step::EnsureObject { name } => self.ensure_object(name).await,
             Step::Certify { of, step } => self.certify(*of, step).await,

@@ -107,6 +107,7 @@ pub fn of_step(step: &Step, before: &KvClusterStatus) -> Option<Said> {
         }
         | Step::AddFinalizer
         | Step::Latch(_)
+        | Step::NoteRequest { .. }
         | Step::DropRequest { .. }
         | Step::Recover { .. }
         | Step::EnsureObject { .. }

@@ -281,7 +281,8 @@ impl Platform for Local {
             | Step::WriteIntent(_)
             | Step::ClearIntent { .. }
             | Step::WriteRecovery(_)
-            | Step::ClearRecovery { .. } => self.record(step),
+            | Step::ClearRecovery { .. }
+            | Step::NoteRequest { .. } => self.record(step),
             Step::EnsureVolume { stamp, adopt } => {
                 let dir = self.slot_dir(stamp.slot);
                 files::create_dir(&dir)?;
