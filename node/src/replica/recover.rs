@@ -43,8 +43,7 @@ impl Life {
     }
 
     /// Whether this directory can begin the epoch alone; its log is open afterwards. Nothing else
-    /// is
-    /// changed.
+    /// is changed.
     pub(super) fn check_recovery(&mut self, recover: Recover) -> Result<(), AdminError> {
         let invalid =
             |text: String| Err(AdminError::Invalid(format!("{text}. Nothing was changed")));

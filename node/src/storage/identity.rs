@@ -252,22 +252,25 @@ impl DataDir {
             .expect("the member was there or has just been saved"))
     }
 
+    /// Changes what is recorded of the member; a directory that is nobody's has nothing to change.
+    /// Durable on return.
+    fn amend(&mut self, change: impl FnOnce(&mut MemberRecord)) -> Result<(), Error> {
+        let Some(mut member) = self.record.member else {
+            return Ok(());
+        };
+        change(&mut member);
+        self.save(IdentityRecord {
+            member: Some(member),
+            ..self.record
+        })
+    }
+
     /// Records that the member was removed from its cluster: it stays removed. Durable on return.
     ///
     /// # Errors
     /// [`Error::Io`] from the device.
     pub fn mark_removed(&mut self) -> Result<(), Error> {
-        let Some(member) = self.record.member else {
-            return Ok(());
-        };
-        let member = Some(MemberRecord {
-            removed: true,
-            ..member
-        });
-        self.save(IdentityRecord {
-            member,
-            ..self.record
-        })
+        self.amend(|member| member.removed = true)
     }
 
     /// Records that this directory must never take part again: a peer has seen a later life of the
@@ -277,17 +280,7 @@ impl DataDir {
     /// # Errors
     /// [`Error::Io`] from the device.
     pub fn mark_stale(&mut self) -> Result<(), Error> {
-        let Some(member) = self.record.member else {
-            return Ok(());
-        };
-        let member = Some(MemberRecord {
-            stale: true,
-            ..member
-        });
-        self.save(IdentityRecord {
-            member,
-            ..self.record
-        })
+        self.amend(|member| member.stale = true)
     }
 
     /// Begins a later epoch with this member alone (a lost quorum is recovered by hand). Durable on
@@ -305,14 +298,9 @@ impl DataDir {
             "epoch {epoch} is not after epoch {}",
             old.epoch
         );
-        let member = Some(MemberRecord {
-            epoch,
-            recovering: true,
-            ..old
-        });
-        self.save(IdentityRecord {
-            member,
-            ..self.record
+        self.amend(|member| {
+            member.epoch = epoch;
+            member.recovering = true;
         })
     }
 
@@ -321,17 +309,7 @@ impl DataDir {
     /// # Errors
     /// [`Error::Io`] from the device.
     pub fn end_recovery(&mut self) -> Result<(), Error> {
-        let Some(old) = self.record.member else {
-            return Ok(());
-        };
-        let member = Some(MemberRecord {
-            recovering: false,
-            ..old
-        });
-        self.save(IdentityRecord {
-            member,
-            ..self.record
-        })
+        self.amend(|member| member.recovering = false)
     }
 
     /// Makes the directory of a removed member a new, empty one: it is unjoined afterwards, and a

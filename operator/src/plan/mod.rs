@@ -289,6 +289,7 @@ const RULES: &[Rule] = &[
     ),
     rule("update", Asked::WhenIdle, update::decide),
     rule("volumes", Asked::WhenIdle, expand::decide),
+    rule("transfer-leader", Asked::WhenIdle, requests::lead),
 ];
 
 /// Decides the next step.

@@ -35,8 +35,7 @@ pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
 
 /// What a recovery that was called off has left: lives that wait for an epoch that has not begun.
 /// Their data is of the present one and they would stay out of it. The template comes first, or
-/// they
-/// would begin as they are.
+/// they would begin as they are.
 fn called_off(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
     let due = facts.observed.record.epoch_due();
     let lives = facts.observed.slots.known().map(|slots| &slots.lives);
