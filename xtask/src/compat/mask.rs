@@ -42,6 +42,8 @@ const MASKED_COLUMNS: &[&str] = &[
 ];
 /// The same by their place in the line that `endpoint status` prints, and how long that line is.
 const MASKED_PLACES: (&[usize], usize) = (&[4, 5, 6, 10, 11, 12], 16);
+/// Digits of an ID, without its leading zeros.
+const ID_LETTERS: usize = 16;
 /// A hexadecimal word of this length is an ID.
 const ID_LETTERS_MIN: usize = 14;
 
@@ -73,8 +75,11 @@ impl Added {
         let mut masked = text.to_owned();
         for (number, id) in self.added.iter().enumerate() {
             let name = format!("<added {}>", number + 1);
-            // A table pads an ID with a leading zero, which is not printed.
-            masked = masked.replace(&format!("  {id}"), &format!(" {name}"));
+            // Leading zeros are not printed: sentences and tables put a space for each.
+            for zeros in (1..=ID_LETTERS.saturating_sub(id.len())).rev() {
+                let padded = format!(" {:zeros$}{id}", "");
+                masked = masked.replace(&padded, &format!(" {name}"));
+            }
             masked = masked.replace(id, &name);
             if let Ok(id) = u64::from_str_radix(id, 16) {
                 masked = masked.replace(&id.to_string(), &format!("\"{name}\""));
@@ -274,5 +279,22 @@ mod tests {
                 .mask("{\"ID\":18374686479671623681}\nexit 0\n")
                 .contains("<added 1>")
         );
+    }
+
+    #[test]
+    fn an_id_with_leading_zeros_is_named_like_any_other() {
+        let texts = |id: &str| {
+            let mut added = Added::beside(&[]);
+            added.learn(id);
+            [
+                added.mask(&format!("Member {id:>16} promoted\nexit 0\n")),
+                added.mask(&format!("│ {id:>16} │ started │\nexit 0\n")),
+                added.mask(&format!("{id}, started, m3\nexit 0\n")),
+            ]
+        };
+        let plain = texts("f00dfeed0badcafe");
+        for short in ["dfeed0badcafe12", "eed0badcafe123", "d0badcafe1234"] {
+            assert_eq!(texts(short), plain, "{short}");
+        }
     }
 }

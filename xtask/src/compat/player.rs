@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 const REST_TIMEOUT: Duration = Duration::from_secs(90);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// For commands that name no time of their own: on a busy machine etcdctl's 5 s may not be enough,
-/// and a timeout would look like a difference.
-const COMMAND_TIMEOUT: (&str, &str) = ("ETCDCTL_COMMAND_TIMEOUT", "20s");
+/// and a timeout would look like a difference. A flag, because most commands of etcdctl read the
+/// time before they read the environment.
+const COMMAND_TIMEOUT: &str = "--command-timeout=20s";
 /// What an answer depends on that each member gives for itself: such a command is sent only to a
 /// cluster at rest.
 const OWN_VIEWS: &[&str] = &[
@@ -83,9 +84,11 @@ impl Player {
         if !line.contains("--endpoints") {
             words.push(format!("--endpoints={}", self.endpoints).into());
         }
+        if !line.contains("--command-timeout") {
+            words.push(COMMAND_TIMEOUT.into());
+        }
         let mut child = Process::new(&self.etcdctl)
             .args(&words)
-            .env(COMMAND_TIMEOUT.0, COMMAND_TIMEOUT.1)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
