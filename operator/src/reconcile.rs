@@ -1,4 +1,4 @@
-//! The conductor: observe → validate → plan → apply → publish, once.
+//! The conductor: observe (validate is part of it) → plan → apply → publish, once.
 //!
 //! Assumes a platform that reads live. Must not know: which platform it is.
 
@@ -8,7 +8,7 @@ use crate::observed::Observed;
 use crate::plan::{Plan, Requeue, Step, plan};
 use crate::planted::Bug;
 use crate::status::{self, Inputs};
-use crate::validate::{SettingsCheck, to_delete, validate};
+use crate::validate::{Invalid, to_delete};
 
 /// What turns observation and steps into reads and effects. None of it branches on the spec.
 #[expect(
@@ -19,10 +19,8 @@ pub trait Platform {
     /// Why a read, an effect or a write failed.
     type Error: std::error::Error;
 
-    /// How the members' program judges settings.
-    fn settings(&self) -> SettingsCheck;
-
-    /// Reads everything, live. `None`: the object does not exist (any more).
+    /// Reads everything, live, and has the spec validated against the record of the same read.
+    /// `None`: the object does not exist (any more).
     async fn observe(&mut self) -> Result<Option<Observation>, Self::Error>;
 
     /// Applies one step. After an error the outcome may be unknown: the next pass reads the world
@@ -39,11 +37,14 @@ pub trait Platform {
     async fn publish(&mut self, status: &KvClusterStatus) -> Result<(), Self::Error>;
 }
 
-/// What `observe` returns: the resource for `validate`, everything else for `plan`.
+/// What `observe` returns: what is asked for, and everything else for `plan`.
 #[derive(Clone, Debug)]
 pub struct Observation {
     /// The resource with its spec and its stored status.
     pub resource: KvCluster,
+    /// What it asks for, or all that is wrong with it: the verdict of the whole pass, for a
+    /// platform renders nothing of a spec that the plan does not follow.
+    pub asked: Result<Desired, Invalid>,
     /// The world.
     pub observed: Observed,
 }
@@ -97,17 +98,10 @@ pub async fn reconcile<P: Platform>(
     let Some(observation) = platform.observe().await? else {
         return Ok(None);
     };
-    let Observation { resource, observed } = &observation;
-    let mut invalid = observed.object.unreadable.clone();
-    match validate(resource, &observed.record, platform.settings()) {
-        Ok(_) if Bug::StoredSpec.lives() && last_valid.is_some() => {}
-        Ok(desired) => *last_valid = Some(desired),
-        // A spec that is wrong keeps nobody from getting rid of the cluster.
-        Err(_) if observed.object.deleting && !Bug::InvalidIsForever.lives() => {
-            *last_valid = last_valid.take().or_else(|| to_delete(resource));
-        }
-        Err(error) => invalid = Some(error.to_string()),
-    }
+    let Observation {
+        resource, observed, ..
+    } = &observation;
+    let invalid = settle(&observation, last_valid);
     let Some(desired) = last_valid.as_ref() else {
         let why = invalid.unwrap_or_default();
         let status = status::render_invalid(resource, observed, &why);
@@ -156,4 +150,27 @@ pub async fn reconcile<P: Platform>(
         status,
         failure,
     }))
+}
+
+/// Takes over what is asked for, or stays with what was in force; then it says why.
+fn settle(observation: &Observation, last_valid: &mut Option<Desired>) -> Option<String> {
+    let Observation {
+        resource,
+        asked,
+        observed,
+    } = observation;
+    let unreadable = observed.object.unreadable.clone();
+    match asked {
+        Ok(_) if Bug::StoredSpec.lives() && last_valid.is_some() => unreadable,
+        Ok(desired) => {
+            *last_valid = Some(desired.clone());
+            unreadable
+        }
+        // A spec that is wrong keeps nobody from getting rid of the cluster.
+        Err(_) if observed.object.deleting && !Bug::InvalidIsForever.lives() => {
+            *last_valid = last_valid.take().or_else(|| to_delete(resource));
+            unreadable
+        }
+        Err(error) => Some(error.to_string()),
+    }
 }

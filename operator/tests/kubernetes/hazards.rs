@@ -6,7 +6,6 @@ use crate::settings::member_settings;
 use quorate_operator::plan::{Plan, plan};
 use quorate_operator::platform::kubernetes::{Error, Kubernetes};
 use quorate_operator::reconcile::{Observation, Platform as _};
-use quorate_operator::validate::validate;
 use serde_json::{Value, json};
 
 use super::api::collection;
@@ -19,8 +18,8 @@ fn late(around: &Around) -> Kubernetes {
 
 async fn decide(platform: &mut Kubernetes) -> (Observation, Plan) {
     let seen = platform.observe().await.expect("read").expect("there");
-    let desired = validate(&seen.resource, &seen.observed.record, member_settings).expect("valid");
-    let plan = plan(&desired, &seen.observed);
+    let desired = seen.asked.as_ref().expect("valid");
+    let plan = plan(desired, &seen.observed);
     (seen, plan)
 }
 

@@ -8,7 +8,6 @@ use crate::settings::member_settings;
 use quorate_operator::plan::{Requeue, plan};
 use quorate_operator::platform::kubernetes::Kubernetes;
 use quorate_operator::reconcile::Platform as _;
-use quorate_operator::validate::validate;
 
 use super::api::{FAULTS, collection};
 use super::passes::{Operator, names, replicas};
@@ -153,9 +152,8 @@ impl History {
             operator.pass().await;
             if self.rng.once_in(5)
                 && let Some((mut other, seen)) = late.take()
-                && let Ok(desired) =
-                    validate(&seen.resource, &seen.observed.record, member_settings)
-                && let Some(step) = plan(&desired, &seen.observed).step
+                && let Ok(desired) = &seen.asked
+                && let Some(step) = plan(desired, &seen.observed).step
             {
                 self.say(
                     pass,

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | object | the `KvCluster`, read live at the start of every pass |
 //! | slot | pod `<name>-<slot>` of the StatefulSet `<name>`, `lives.rs` |
-//! | volume | claim `data-<name>-<slot>` with a stamp in its annotations, `claims.rs` |
+//! | volume | claim `data-<name>-<slot>` with a stamp in its annotations, `claims.rs`, `volumes.rs` |
 //! | intent, latches, status | the status of the `KvCluster`, compare-and-set, `record.rs` |
 //! | objects around it | `objects/`, one file per kind, compared by `drift.rs` |
 //! | certificates | Secrets, `tls/` |
@@ -28,6 +28,7 @@ mod platform;
 mod record;
 mod tls;
 mod unused;
+mod volumes;
 
 pub use access::connect;
 pub use names::{FIELD_MANAGER, LABEL_CLUSTER, Names};

@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 
 use futures_util::future::{join_all, join4};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
-use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::ListParams;
 use kube::core::DynamicObject;
 use kube::{Api, ResourceExt as _};
@@ -22,15 +21,15 @@ use super::objects::{self, INPUTS, Inputs, Object, Set};
 use super::platform::{Kubernetes, Sight};
 use super::tls::{self, Caller, Stock};
 use super::unused::Pods;
-use super::{Error, claims, lives};
+use super::{Error, lives};
 use crate::certificates::{Asked, Encryption};
 use crate::crd::{
     ANNOTATION_RESTARTED_AT, ANNOTATION_ROTATE_CERTIFICATES, FINALIZER, KvCluster, TlsMode,
 };
 use crate::ids::{ObjectUid, Slot, UnixMs};
 use crate::observed::{
-    Growth, LifeState, LifeView, MembershipView, NodeState, NodeView, ObjectView, Observed,
-    Pending, Role, Seen, SlotsView, VolumeView,
+    LifeState, LifeView, MembershipView, NodeState, NodeView, ObjectView, Observed, Role, Seen,
+    SlotsView,
 };
 use crate::planted::Bug;
 use crate::platform::calls::leader_slot;
@@ -54,7 +53,8 @@ impl Kubernetes {
         let stored = newest.status.clone().unwrap_or_default();
         let record =
             Record::from_status(&stored).map_err(|error| Error::Unreadable(error.to_string()))?;
-        let object = self.with_spec_in_force(newest.clone(), &record);
+        let asked = validate(&newest, &record, self.settings);
+        let object = self.with_spec_in_force(newest.clone(), asked.is_ok());
         let now = now();
         let names = self.names(&object);
         let secure = tls::peers_are_secure(&object, &record);
@@ -102,14 +102,15 @@ impl Kubernetes {
         };
         Ok(Some(Observation {
             resource: newest,
+            asked,
             observed,
         }))
     }
 
     /// The object as it would be if nobody had made its spec invalid: what is rendered from it, a
     /// spec that is refused must not reach. Before any was valid, nothing is done at all.
-    fn with_spec_in_force(&mut self, mut object: KvCluster, record: &Record) -> KvCluster {
-        if validate(&object, record, self.settings).is_ok() {
+    fn with_spec_in_force(&mut self, mut object: KvCluster, is_valid: bool) -> KvCluster {
+        if is_valid {
             self.in_force = Some(object.spec.clone());
         } else if let Some(spec) = &self.in_force
             && !Bug::RefusedSpecRendered.lives()
@@ -396,104 +397,6 @@ impl Kubernetes {
         let untouched = spec("template") && spec("updateStrategy");
         !(same_spec && same_template && (untouched || Bug::ForeignTemplateStays.lives()))
     }
-
-    async fn volumes(
-        &self,
-        claims: &Seen<BTreeMap<Slot, PersistentVolumeClaim>>,
-        slots: &Seen<SlotsView>,
-    ) -> Seen<BTreeMap<Slot, VolumeView>> {
-        let claims = match claims {
-            Seen::Known(claims) => claims,
-            Seen::Unknown(why) => return Seen::Unknown(why.clone()),
-        };
-        let size = &self
-            .sight()
-            .map(|sight| sight.object.spec.storage.size.clone());
-        let wanted = size.as_ref().ok().and_then(|size| quantity::bytes(size));
-        let views = claims.iter().map(|(slot, claim)| async move {
-            let mut view = claims::view(claim);
-            // Asked only for a claim that is to grow and does not yet.
-            let small = view
-                .requested_bytes
-                .zip(wanted)
-                .is_some_and(|(is, to)| is < to);
-            if small && view.growth == Growth::Possible {
-                view.growth = self.permission_to_grow(claim).await;
-            }
-            let life = slots.known().and_then(|slots| slots.lives.get(slot));
-            // Asked only for a pod that finds no place: everywhere else it has one.
-            if life.is_some_and(|life| life.state == LifeState::Pending(Pending::Unschedulable)) {
-                view.node_gone = self.is_on_lost_machine(claim).await;
-            }
-            (*slot, view)
-        });
-        Seen::Known(join_all(views).await.into_iter().collect())
-    }
-
-    /// What the claim's class says about growing.
-    async fn permission_to_grow(&self, claim: &PersistentVolumeClaim) -> Growth {
-        let class = claim
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.storage_class_name.as_ref());
-        let Some(class) = class.filter(|class| !class.is_empty()) else {
-            return Growth::Refused("it has no storage class".to_owned());
-        };
-        let classes: Api<StorageClass> = Api::all(self.client.clone());
-        let doing = format!("storage class {class} cannot be read");
-        match call(&doing, classes.get_opt(class)).await {
-            Ok(Some(found)) if found.allow_volume_expansion == Some(true) => Growth::Possible,
-            Ok(Some(_)) => {
-                Growth::Refused(format!("storage class {class} has no allowVolumeExpansion"))
-            }
-            Ok(None) => Growth::Refused(format!("storage class {class} does not exist")),
-            Err(error) => Growth::Unknown(error.to_string()),
-        }
-    }
-
-    /// The claim's volume can only be used on machines of which none exists any more (H34).
-    /// Whatever cannot be read is no evidence.
-    async fn is_on_lost_machine(&self, claim: &PersistentVolumeClaim) -> bool {
-        let Some(volume) = claim
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.volume_name.as_ref())
-        else {
-            return false;
-        };
-        let volumes: Api<PersistentVolume> = Api::all(self.client.clone());
-        let doing = "the volume cannot be read";
-        let Ok(Some(volume)) = call(doing, volumes.get_opt(volume)).await else {
-            return false;
-        };
-        let machines = machines(&volume);
-        let nodes: Api<Node> = Api::all(self.client.clone());
-        let reads = machines.iter().map(|name| call(doing, nodes.get_opt(name)));
-        let found = join_all(reads).await;
-        !found.is_empty() && found.iter().all(|node| matches!(node, Ok(None)))
-    }
-}
-
-/// The machines a volume is tied to; empty when it is not.
-fn machines(volume: &PersistentVolume) -> Vec<String> {
-    let required = volume
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.node_affinity.as_ref()?.required.as_ref());
-    let terms = required
-        .into_iter()
-        .flat_map(|required| &required.node_selector_terms);
-    let expressions = terms.flat_map(|term| {
-        let by_label = term.match_expressions.iter().flatten();
-        by_label.chain(term.match_fields.iter().flatten())
-    });
-    let by_name = expressions.filter(|expression| {
-        let keys = ["kubernetes.io/hostname", "metadata.name"];
-        keys.contains(&expression.key.as_str()) && expression.operator == "In"
-    });
-    by_name
-        .flat_map(|expression| expression.values.clone().unwrap_or_default())
-        .collect()
 }
 
 fn slots(

@@ -131,10 +131,6 @@ impl Kubernetes {
 impl Platform for Kubernetes {
     type Error = Error;
 
-    fn settings(&self) -> SettingsCheck {
-        self.settings
-    }
-
     async fn observe(&mut self) -> Result<Option<Observation>, Error> {
         self.look().await
     }

@@ -23,7 +23,7 @@ use crate::platform::doors::{entropy, now};
 use crate::platform::members::{Answer, IDENTITY_TIMEOUT};
 use crate::reconcile::{Observation, Platform};
 use crate::record::{BootstrapState, Record};
-use crate::validate::SettingsCheck;
+use crate::validate::validate;
 
 use super::cluster::Local;
 use super::life::Life;
@@ -214,10 +214,6 @@ impl Local {
 impl Platform for Local {
     type Error = Error;
 
-    fn settings(&self) -> SettingsCheck {
-        self.settings
-    }
-
     fn is_patience(error: &Error) -> bool {
         matches!(error, Error::NotYet(_))
     }
@@ -243,6 +239,7 @@ impl Platform for Local {
         resource.metadata.uid = Some(self.state.uid.0.clone());
         resource.metadata.generation = Some(self.state.generation);
         resource.status = Some(self.state.status.clone());
+        let asked = validate(&resource, &record, self.settings);
         let object = ObjectView {
             uid: self.state.uid.clone(),
             name: self.state.name.clone(),
@@ -264,7 +261,11 @@ impl Platform for Local {
             now: now(),
             entropy: entropy(),
         };
-        Ok(Some(Observation { resource, observed }))
+        Ok(Some(Observation {
+            resource,
+            asked,
+            observed,
+        }))
     }
 
     async fn apply(&mut self, observation: &Observation, step: &Step) -> Result<(), Error> {
