@@ -257,3 +257,34 @@ fn a_paused_cluster() {
     shown.push_str(&show(&world, &after, &again));
     check("paused", "A cluster is paused, and no longer.", &shown);
 }
+
+#[test]
+fn a_spec_with_something_worth_knowing() {
+    let (mut world, before) = serving();
+    let degraded = |status: &KvClusterStatus| -> String {
+        let mut rows = status.conditions.iter();
+        let row = rows.find(|row| row.type_ == "Degraded").expect("a row");
+        format!(
+            "{}={} {}: {}\n",
+            row.type_, row.status, row.reason, row.message
+        )
+    };
+    let warning = |number: usize| format!("spec.config: --flag-{number} has no effect here");
+    world.desired.warnings = vec!["spec.tls.client.mode: traffic is not encrypted".to_owned()];
+    let one = status(&world, &Troubles::new(), Some(before.clone()));
+    let mut shown = show(&world, &before, &one) + &degraded(&one);
+    shown.push_str("--- more than there is room for\n");
+    world.desired.warnings = (0..9).map(warning).collect();
+    world.desired.warnings[1] = "x".repeat(5_000);
+    let many = status(&world, &Troubles::new(), Some(one.clone()));
+    shown.push_str(&(show(&world, &one, &many) + &degraded(&many)));
+    shown.push_str("--- a member is down: that comes first\n");
+    world.kill(Slot(1));
+    let down = status(&world, &Troubles::new(), Some(many.clone()));
+    shown.push_str(&degraded(&down));
+    check(
+        "worth_knowing",
+        "What validation warns of stands in Degraded, bounded, while nothing is wrong.",
+        &shown,
+    );
+}

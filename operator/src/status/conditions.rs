@@ -3,6 +3,7 @@
 //! `True` is good, except for Progressing, Degraded, Paused and ClusterIDMismatch.
 //! `lastTransitionTime` moves only when `status` flips. All are present from the first write on.
 
+use super::degraded::degraded;
 use super::{Inputs, evidence, now, quorum_state};
 use crate::certificates::Encryption;
 use crate::crd::{ANNOTATION_ROTATE_CERTIFICATES, ConditionStatus, KvClusterStatus};
@@ -12,14 +13,14 @@ use crate::plan::{Conflict, Facts, Note, Reason, conflict, quorum};
 use crate::record::OperationKind;
 
 /// One condition before it gets its times.
-struct Finding {
+pub(super) struct Finding {
     type_: &'static str,
     status: &'static str,
     reason: &'static str,
     message: String,
 }
 
-fn finding(
+pub(super) fn finding(
     type_: &'static str,
     status: &'static str,
     reason: &'static str,
@@ -124,7 +125,7 @@ fn finish(
     conditions
 }
 
-fn noted<'a>(inputs: &Inputs<'a>, reasons: &[Reason]) -> Option<&'a Note> {
+pub(super) fn noted<'a>(inputs: &Inputs<'a>, reasons: &[Reason]) -> Option<&'a Note> {
     inputs
         .plan
         .notes
@@ -155,7 +156,7 @@ fn available(facts: &Facts, inputs: &Inputs) -> Finding {
     }
 }
 
-fn quorum_words(facts: &Facts) -> String {
+pub(super) fn quorum_words(facts: &Facts) -> String {
     let (alive, voters) = (facts.healthy.len(), facts.voters.len());
     let needed = quorum(voters);
     let counted = format!("{alive} of {voters} voters are healthy and {needed} are needed.");
@@ -188,7 +189,7 @@ fn with_trouble(sentence: &str, inputs: &Inputs) -> String {
     }
 }
 
-fn unknown_words(facts: &Facts) -> String {
+pub(super) fn unknown_words(facts: &Facts) -> String {
     format!(
         "The membership could not be read: {}.",
         facts.membership_problem
@@ -252,68 +253,6 @@ fn progressing(facts: &Facts, inputs: &Inputs) -> Finding {
         (_, None, None) => String::new(),
     };
     finding(type_, "True", reason, message)
-}
-
-fn degraded(facts: &Facts, inputs: &Inputs) -> Finding {
-    let type_ = "Degraded";
-    if let Some(invalid) = inputs.invalid {
-        let message = format!("{invalid}\nThe cluster goes on with the last valid spec.");
-        return finding(type_, "True", "InvalidSpec", message);
-    }
-    let blocked = [
-        Reason::WouldLoseQuorum,
-        Reason::LearnerStuck,
-        Reason::MemberLost,
-        Reason::RecoveryRefused,
-    ];
-    if let Some(note) = noted(inputs, &blocked) {
-        return finding(type_, "True", note.reason.name(), note.message.clone());
-    }
-    let foreign = facts.membership.and_then(|membership| {
-        membership
-            .members
-            .iter()
-            .find(|(_, member)| member.slot.is_none())
-    });
-    if let Some((id, _)) = foreign {
-        let message = format!(
-            "Member {id} has an address that is none of this cluster's slots; somebody else added it. \
-             Remove it with `quorate member remove {id}`."
-        );
-        return finding(type_, "True", "ForeignChange", message);
-    }
-    if let Some(lost) = evidence::lost_quorum(facts, inputs) {
-        return finding(type_, "True", "MemberDown", lost);
-    }
-    if facts.membership.is_none() {
-        return finding(type_, "Unknown", "Unreachable", unknown_words(facts));
-    }
-    let (alive, voters) = (facts.healthy.len(), facts.voters.len());
-    let wanted = usize::try_from(inputs.desired.replicas).unwrap_or(usize::MAX);
-    if alive < voters {
-        return finding(type_, "True", "MemberDown", quorum_words(facts));
-    }
-    if voters < wanted {
-        let message = format!("{voters} voters of {wanted} wanted.");
-        return finding(type_, "True", "ReducedTolerance", message);
-    }
-    if voters == 2 {
-        let message = "Two voters tolerate no failure. Use 1 or 3 members.";
-        return finding(type_, "True", "NoRedundancy", message);
-    }
-    if voters.is_multiple_of(2) {
-        let message = format!(
-            "{voters} voters tolerate no more failures than {}.",
-            voters - 1
-        );
-        return finding(type_, "True", "ReducedTolerance", message);
-    }
-    finding(
-        type_,
-        "False",
-        "FullTolerance",
-        format!("All {voters} voters are healthy."),
-    )
 }
 
 fn members_ready(facts: &Facts, inputs: &Inputs) -> Finding {

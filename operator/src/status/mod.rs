@@ -5,6 +5,7 @@
 //! status (H55). Must not know: who writes it where.
 
 mod conditions;
+mod degraded;
 mod evidence;
 mod members;
 

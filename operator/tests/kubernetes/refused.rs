@@ -1,11 +1,11 @@
-//! A spec that the API server accepts and the operator must refuse: it is said, and nothing of it
-//! reaches the cluster.
+//! A spec that the API server accepts and the operator must refuse, or has something to say about:
+//! it is said; nothing of a refused one reaches the cluster.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::passes::{Operator, condition, delete, names};
+use super::passes::{Operator, condition, delete, names, status};
 use super::sets::{Around, apply_cluster, edit};
 
 /// What the API server has of everything that the spec is rendered into.
@@ -89,4 +89,44 @@ async fn h27_a_cluster_whose_spec_is_refused_can_be_deleted() {
     for kind in ["pods", "persistentvolumeclaims", "kvclusters"] {
         assert_eq!(names(&around, kind), none, "{kind} are left");
     }
+}
+
+#[tokio::test]
+async fn what_is_worth_knowing_of_a_spec_is_said_once_and_follows_it() {
+    let around = Around::new().await;
+    apply_cluster(&around, 3);
+    let mut operator = Operator::new(&around);
+    operator.converged().await;
+    let words = |around: &Around| {
+        let rows = status(around).conditions.into_iter();
+        let mut rows = rows.filter(|row| row.type_ == "Degraded");
+        rows.next().expect("it is there").message
+    };
+    assert!(
+        !words(&around).contains("whenDeleted"),
+        "{}",
+        words(&around)
+    );
+    let quiet = |around: &Around| around.api.store().writes;
+    let policy = |policy: &str| json!({"spec": {"storage": {"whenDeleted": policy}}});
+    edit(&around, &policy("Delete"));
+    operator.converged().await;
+    assert_eq!(condition(&around, "Degraded").1, "FullTolerance");
+    let said = words(&around);
+    assert!(
+        said.contains("Worth knowing: spec.storage.whenDeleted: Delete removes all data"),
+        "{said}"
+    );
+    let before = quiet(&around);
+    for _ in 0..10 {
+        operator.pass().await;
+    }
+    assert_eq!(quiet(&around), before, "the same is said again and again");
+    edit(&around, &policy("Retain"));
+    operator.converged().await;
+    assert!(
+        !words(&around).contains("whenDeleted"),
+        "{}",
+        words(&around)
+    );
 }

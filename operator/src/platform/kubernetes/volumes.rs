@@ -1,8 +1,7 @@
 //! What is known of volumes: their claims, and two questions that only a claim in need raises.
 //!
-//! May it grow? Is the machine gone that it is tied to? Neither is asked of a claim that is well,
-//! so
-//! that a quiet cluster costs no reads for it. Must not know: what follows from the answers.
+//! May it grow? Is the machine gone that it is tied to? Neither is asked of a claim that is well:
+//! a quiet cluster costs no reads for it. Must not know: what follows from the answers.
 
 use std::collections::BTreeMap;
 
