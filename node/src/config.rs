@@ -5,8 +5,10 @@
 
 pub use crate::flags::{CalledAs, Request, UsageError, parse};
 use crate::tls;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Largest value of [`NodeConfig::max_request_bytes`]: a request becomes one record of the log,
 /// and one frame on its way to the leader.
@@ -46,6 +48,36 @@ pub enum Start {
     },
 }
 
+/// Which revisions the leader forgets by itself. May change while a node runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AutoCompaction {
+    /// None: whoever uses the store compacts it.
+    #[default]
+    Off,
+    /// Those that were replaced longer ago than this.
+    Periodic {
+        /// How far back the history reaches, ms; at least one second.
+        retention_ms: u64,
+    },
+    /// All but the newest.
+    Revision {
+        /// How many revisions stay readable behind the newest; not 0.
+        keep: u64,
+    },
+}
+
+impl fmt::Display for AutoCompaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Periodic { retention_ms } => {
+                write!(f, "periodic {:?}", Duration::from_millis(*retention_ms))
+            }
+            Self::Revision { keep } => write!(f, "revision {keep}"),
+        }
+    }
+}
+
 /// Everything that `run` needs. Each value has been checked by whoever built it.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -82,6 +114,8 @@ pub struct NodeConfig {
     pub snapshot_catchup_entries: u64,
     /// Largest size of the stored history, bytes; `None` for no limit.
     pub quota_backend_bytes: Option<u64>,
+    /// Which revisions are forgotten without anybody asking.
+    pub auto_compaction: AutoCompaction,
     /// Largest encoded request, bytes; more than [`REQUEST_BYTES_MAX`] counts as that.
     pub max_request_bytes: usize,
     /// Most operations in one branch of a transaction.
@@ -116,6 +150,7 @@ impl NodeConfig {
             snapshot_count: 10_000,
             snapshot_catchup_entries: 5_000,
             quota_backend_bytes: Some(2 << 30),
+            auto_compaction: AutoCompaction::Off,
             max_request_bytes: 1_572_864,
             max_txn_ops: 128,
             max_concurrent_streams: u32::MAX,

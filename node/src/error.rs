@@ -34,6 +34,9 @@ pub enum RunError {
     /// The system has no random source.
     #[error("cannot open the system's random source: {0}")]
     Random(io::Error),
+    /// A thread could not be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
     /// Signals cannot be awaited.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
@@ -51,6 +54,7 @@ impl RunError {
             | Self::Tls(_)
             | Self::ListenPeer { .. }
             | Self::Random(_)
+            | Self::Thread(_)
             | Self::Signals(_) => 1,
         }
     }

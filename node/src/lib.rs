@@ -3,9 +3,10 @@
 //! Embed it with [`Node::start`], or let [`run`] do what a process does: start, wait for a signal,
 //! stop in good order.
 //!
-//! Reading order: `env`, `storage`, `kv`, `replica`, `tls`, `transport`, `server`; `config` and
-//! `flags` say what a node can be told.
+//! Reading order: `env`, `storage`, `kv`, `replica`, `tls`, `transport`, `server`,
+//! `auto_compaction`; `config` and `flags` say what a node can be told.
 
+pub mod auto_compaction;
 pub mod config;
 pub mod env;
 pub mod error;
@@ -22,6 +23,8 @@ pub mod transport;
 pub use config::NodeConfig;
 pub use error::RunError;
 
+use auto_compaction::AutoCompactor;
+use config::AutoCompaction;
 use env::Clock;
 use env::real::{RealDisk, SystemClock, SystemRng};
 use metrics::Metrics;
@@ -29,6 +32,7 @@ use replica::{Doors, Handle, Replica};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use transport::PeerPort;
 
@@ -37,6 +41,9 @@ pub struct Node {
     replica: Replica,
     /// Taken by a stop.
     server: Option<server::Running>,
+    /// Taken by a stop.
+    compactor: Option<auto_compaction::Running>,
+    auto_compaction: watch::Sender<AutoCompaction>,
     client_addrs: Vec<SocketAddr>,
     admin_addr: Option<SocketAddr>,
     shutdown: CancellationToken,
@@ -67,7 +74,7 @@ impl Node {
         };
         let doors = Doors {
             disk: Arc::new(RealDisk::new(&config.data_dir)),
-            clock,
+            clock: Arc::clone(&clock),
             rng: Box::new(SystemRng::open().map_err(RunError::Random)?),
         };
         let replica = Replica::start(&config, doors, peers, Arc::clone(&metrics))?;
@@ -79,11 +86,20 @@ impl Node {
             tls,
             &shutdown,
         )?;
+        let (auto_compaction, settings) = watch::channel(config.auto_compaction);
+        let compactor = AutoCompactor::new(settings, replica.handle(), clock)
+            .start(shutdown.clone())
+            .map_err(|error| {
+                shutdown.cancel();
+                RunError::Thread(error)
+            })?;
         Ok(Self {
             replica,
             client_addrs: server.client_addrs().to_vec(),
             admin_addr: server.admin_addr(),
             server: Some(server),
+            compactor: Some(compactor),
+            auto_compaction,
             shutdown,
             peer_addrs,
         })
@@ -93,6 +109,15 @@ impl Node {
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.replica.handle()
+    }
+
+    /// Changes which revisions are forgotten without anybody asking; in force at once.
+    pub fn set_auto_compaction(&self, settings: AutoCompaction) {
+        self.auto_compaction.send_if_modified(|now| {
+            let is_new = *now != settings;
+            *now = settings;
+            is_new
+        });
     }
 
     /// Where clients are served.
@@ -128,6 +153,9 @@ impl Node {
         self.shutdown.cancel();
         if let Some(server) = self.server.take() {
             server.stopped().await;
+        }
+        if let Some(compactor) = self.compactor.take() {
+            compactor.stopped().await;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of the node through its public door, in one binary.
 
+mod auto_compaction;
 mod kv_model;
 mod kv_property;
 mod kv_readers;

@@ -1,5 +1,6 @@
 //! From checked syntax to a [`NodeConfig`]: etcd's static flags.
 
+use super::compaction::auto_compaction;
 use super::read::Raw;
 use super::{CalledAs, LogConfig, LogOutput, UsageError, tls, urls};
 use crate::config::{InitialMember, InitialState, NodeConfig, REQUEST_BYTES_MAX, Start};
@@ -208,6 +209,7 @@ pub(super) fn with_limits(raw: &Raw, mut config: NodeConfig) -> Result<NodeConfi
         0 => Some(QUOTA_BYTES),
         bytes => u64::try_from(bytes).ok(),
     };
+    config.auto_compaction = auto_compaction(raw)?;
     let request = raw.number("max-request-bytes")?;
     if !(1024..=REQUEST_BYTES_MAX as i64).contains(&request) {
         return Err(UsageError::invalid(format!(

@@ -5,6 +5,7 @@
 //! resolved here, because a listener needs an address.
 
 mod build;
+mod compaction;
 mod help;
 mod read;
 mod settings;

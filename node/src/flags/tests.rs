@@ -1,7 +1,7 @@
 //! Command lines as users type them, right and wrong.
 
 use super::{CalledAs, LogOutput, Request, parse};
-use crate::config::{InitialState, NodeConfig, Start};
+use crate::config::{AutoCompaction, InitialState, NodeConfig, Start};
 use crate::tls::{Allowed, Callers, Version};
 use std::collections::BTreeMap;
 
@@ -146,6 +146,97 @@ fn wrong_flags_and_values_are_named_with_their_remedy() {
             "--strict-reconfig-check=perhaps",
             1,
             "neither true nor false",
+        ),
+    ]);
+}
+
+#[test]
+fn a_retention_counts_hours_time_or_revisions() {
+    let hours = |hours: u64| AutoCompaction::Periodic {
+        retention_ms: hours * 3_600_000,
+    };
+    let retention_ms = 1_000;
+    for (line, expected) in [
+        ("", AutoCompaction::Off),
+        ("--auto-compaction-mode=periodic", AutoCompaction::Off),
+        ("--auto-compaction-mode=revision", AutoCompaction::Off),
+        ("--auto-compaction-retention=", AutoCompaction::Off),
+        ("--auto-compaction-retention=0", AutoCompaction::Off),
+        ("--auto-compaction-retention=0s", AutoCompaction::Off),
+        ("--auto-compaction-retention=1", hours(1)),
+        ("--auto-compaction-retention=24h", hours(24)),
+        ("--auto-compaction-retention=120m", hours(2)),
+        ("--auto-compaction-retention=87600", hours(87_600)),
+        (
+            "--auto-compaction-retention=1s",
+            AutoCompaction::Periodic { retention_ms },
+        ),
+        (
+            "--auto-compaction-mode=revision --auto-compaction-retention=0",
+            AutoCompaction::Off,
+        ),
+        (
+            "--auto-compaction-mode revision --auto-compaction-retention 1000",
+            AutoCompaction::Revision { keep: 1000 },
+        ),
+        (
+            "--id node1 --port 8001 --auto-compaction-retention 1h",
+            hours(1),
+        ),
+    ] {
+        assert_eq!(config(line).auto_compaction, expected, "{line}");
+    }
+}
+
+#[test]
+fn a_retention_that_means_nothing_is_refused_with_its_remedy() {
+    let retention = [
+        ("1.5", "write it as in 30m, 1h30m or 24h"),
+        ("1e9", "is no duration"),
+        ("soon", "is no duration"),
+        ("1d", "is no duration"),
+        ("-1", "is negative; write 0"),
+        ("-1h", "is negative; write 0"),
+        ("1ns", "is too short; keep at least 1s"),
+        ("999ms", "is too short"),
+        ("87600h1s", "is too long; keep at most 87600h"),
+        ("999999999h", "is too long"),
+        ("999999999", "is too long"),
+        ("99999999999999999999999", "is too long"),
+    ];
+    for (text, part) in retention {
+        let error = refused(&format!("--auto-compaction-retention={text}"));
+        let named = format!("--auto-compaction-retention \"{text}\" ");
+        assert!(error.message.starts_with(&named), "{text}: {error}");
+        assert!(error.message.contains(part), "{text}: {error}");
+        assert_eq!(error.exit_code, 1, "{text}");
+    }
+    let long = refused(&format!(
+        "--auto-compaction-retention={}",
+        "9".repeat(60_000)
+    ));
+    assert!(long.message.contains("has more than 64 bytes"), "{long}");
+    assert!(long.message.len() < 200, "{long}");
+    check_refusals(&[
+        (
+            "--auto-compaction-mode Periodic",
+            1,
+            "--auto-compaction-mode \"Periodic\" is neither periodic nor revision",
+        ),
+        (
+            "--auto-compaction-mode=",
+            1,
+            "neither periodic nor revision",
+        ),
+        (
+            "--auto-compaction-mode revision --auto-compaction-retention 1h",
+            1,
+            "\"1h\" is no number of revisions; with --auto-compaction-mode=revision write",
+        ),
+        (
+            "--auto-compaction-mode revision --auto-compaction-retention -5",
+            1,
+            "\"-5\" is negative",
         ),
     ]);
 }

@@ -31,6 +31,17 @@ const MUST_NOT_NAME: &[(&str, &[&str], &str)] = &[
         "server sees the replica through replica::Handle and plain values of kv",
     ),
     (
+        "node/src/auto_compaction",
+        &[
+            "crate::storage",
+            "crate::server",
+            "crate::transport",
+            "quorate_raft",
+            "SystemTime",
+        ],
+        "auto_compaction proposes like any client: replica::Handle and plain values of kv",
+    ),
+    (
         "node/src/kv",
         &[
             "crate::replica",

@@ -1,5 +1,6 @@
 //! Whole members in one process: real threads, real sockets on loopback, real files.
 
+mod auto_compaction;
 mod cluster;
 mod core;
 mod gate;

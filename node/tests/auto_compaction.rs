@@ -1,0 +1,88 @@
+//! A whole node with the system's clock: the settings of automatic compaction reach the thread
+//! that follows them, at its start and while it runs, and it ends with the node.
+
+use quorate_node::config::AutoCompaction;
+use quorate_node::kv::{Op, Put};
+use quorate_node::replica::Bootstrap;
+use quorate_node::{Node, NodeConfig};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const SECOND: AutoCompaction = AutoCompaction::Periodic {
+    retention_ms: 1_000,
+};
+
+async fn node(data: &TempDir, auto_compaction: AutoCompaction) -> Node {
+    let config = NodeConfig {
+        heartbeat_ms: 50,
+        election_ms: 500,
+        auto_compaction,
+        ..NodeConfig::managed("lone", data.path().join("data"))
+    };
+    let node = Node::start(config).expect("a free port and an empty directory");
+    let bootstrap = Bootstrap {
+        cluster_uuid: [7; 16],
+        member_id: 1,
+        peer_urls: Vec::new(),
+    };
+    let joined = node.handle().bootstrap(bootstrap).await;
+    joined.expect("the directory is empty");
+    node
+}
+
+/// Writes once; returns the revision.
+async fn write(node: &Node) -> i64 {
+    let put = Put {
+        key: "a".into(),
+        value: "1".into(),
+        ..Put::default()
+    };
+    let applied = node.handle().propose(Op::Put(put)).await;
+    applied.expect("a lone member leads").revision.0
+}
+
+/// Writes, and waits until nothing older than that can be read.
+async fn write_until_compacted(node: &Node) {
+    let revision = write(node).await;
+    let reader = node.handle().reader().expect("the member has a state");
+    let compacted = async {
+        while reader.compact_revision().0 < revision {
+            tokio::time::sleep(Duration::from_millis(10)).await; // poll interval
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, compacted).await;
+    waited.expect("the revision is older than a second");
+    assert_eq!(reader.compact_revision().0, revision);
+}
+
+#[tokio::test]
+async fn a_node_compacts_as_it_was_started() {
+    let data = TempDir::new().expect("room for a directory");
+    let node = node(&data, SECOND).await;
+    write_until_compacted(&node).await;
+    write_until_compacted(&node).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_runs_follows_new_settings() {
+    let data = TempDir::new().expect("room for a directory");
+    let node = node(&data, AutoCompaction::Off).await;
+    write(&node).await;
+    node.set_auto_compaction(SECOND);
+    write_until_compacted(&node).await;
+    let kept = AutoCompaction::Periodic {
+        retention_ms: 3_600_000,
+    };
+    node.set_auto_compaction(kept);
+    let revision = write(&node).await;
+    node.set_auto_compaction(SECOND);
+    write_until_compacted(&node).await;
+    assert!(write(&node).await > revision);
+    // It waits for an hour now, and does not hold up the end.
+    node.set_auto_compaction(kept);
+    node.stop().await;
+}
