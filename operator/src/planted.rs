@@ -97,8 +97,12 @@ bugs! {
     NodeGoneIsReplaced,
     /// H35: a set that is gone is made as large as the spec says.
     SlotsFromSpec,
+    /// H35: the set that is to be made anew takes its pods with it.
+    SetTakesItsPods,
     /// H36: a pod is stopped although another is down.
     StopWithoutGate,
+    /// H36: a pod is stopped for its volume although another is down.
+    RemountWithoutGate,
     /// H37: the budget follows the voters that are left.
     BudgetFollowsTheLiving,
     /// H38: a removed member keeps its label.

@@ -10,6 +10,7 @@ use super::guard::{STOP, pass};
 use super::{Decision, Facts, Note, Outcome, Reason, Step, Verdict, evidence, note};
 use crate::ids::{Slot, UnixMs};
 use crate::observed::{Growth, LifeState, Seen, VolumeView};
+use crate::planted::Bug;
 use crate::quantity::show_bytes;
 use crate::record::{ExpandVolumes, Operation, OperationKind};
 
@@ -169,7 +170,11 @@ pub(super) fn go_on(
     };
     // Before everything else, and without asking anybody: nobody starts a pod that ends meanwhile.
     let Some(count) = slots.count else {
-        let count = expand.slots.max(facts.bound().unwrap_or(0));
+        let count = if Bug::SlotsFromSpec.lives() {
+            facts.desired.replicas
+        } else {
+            expand.slots.max(facts.bound().unwrap_or(0))
+        };
         return Decision::Act(Step::SetSlots { count, was: None });
     };
     let volumes = sized(facts);
@@ -241,6 +246,7 @@ fn remount(facts: &Facts, slot: Slot, since: UnixMs, verdicts: &mut Vec<Verdict>
     let member = facts.member_in(slot).filter(|id| facts.voters.contains(id));
     if let Some(id) = member
         && let Err(refusal) = pass(STOP, facts, id, verdicts)
+        && !Bug::RemountWithoutGate.lives()
     {
         return Decision::Wait(note(refusal.reason, format!("{hint} {}", refusal.message)));
     }

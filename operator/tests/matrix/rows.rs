@@ -77,6 +77,11 @@ pub enum Fault {
     Rendered,
     StaleFiles,
     LocalDisk,
+    SpecRefused,
+    TransferRefused,
+    Removed,
+    Shuffled,
+    BadSecret,
 }
 
 impl Fault {
@@ -93,7 +98,7 @@ impl Fault {
             Fault::MemberUnreachable => "member unreachable",
             Fault::MemberSlow => "member slow",
             Fault::TwoOperators => "two operators",
-            Fault::SpecFlip => "spec edited midway",
+            Fault::SpecFlip => "spec edited",
             Fault::StatusLost => "status lost",
             Fault::Wipe => "data wiped",
             Fault::ClaimLost => "claim lost",
@@ -113,6 +118,11 @@ impl Fault {
             Fault::Rendered => "(as rendered)",
             Fault::StaleFiles => "a pod keeps old files",
             Fault::LocalDisk => "disk of a node",
+            Fault::SpecRefused => "a spec that is refused",
+            Fault::TransferRefused => "the leader cannot hand over",
+            Fault::Removed => "somebody else removes a member",
+            Fault::Shuffled => "answers in another order",
+            Fault::BadSecret => "a Secret that is missing or wrong",
         }
     }
 }
@@ -185,19 +195,21 @@ pub const SEEDS: &[(Bug, Seed)] = &[
 pub const ROWS: &[Row] = &[
     row(1, "Pods that start together found several clusters behind one Service",
         "one instruction to one slot, latched with the resourceVersion of the read; nodes wait for it",
-        &[Fault::TwoOperators, Fault::CrashAtEffect, Fault::ReplyLost], &[
+        &[Fault::TwoOperators, Fault::CrashAtEffect, Fault::ReplyLost, Fault::Conflict, Fault::TooMany, Fault::DoneAnd503], &[
         test(HAZARD, LATE, Bug::RecordWithoutVersion),
+        elsewhere(PASSES, ANY_WRITE),
         elsewhere(REPLICA, "an_unjoined_node_serves_nothing_and_bootstraps_once"),
     ]),
     row(2, "A member that lost its disk founds a cluster of its own and takes writes",
         "the instruction names a volume and a directory; another one stops the plan for a human",
         &[Fault::Wipe, Fault::ClaimLost], &[
         script("p33_h02_wiped_after_issued", Bug::BootstrapAgain),
+        elsewhere("operator/tests/scripts/p33_h03_volume_gone_after_issued.txt", ""),
         elsewhere("node/src/server/tests/http.rs", "an_unjoined_node_is_alive_not_ready_and_says_why_it_serves_nothing"),
     ]),
     row(3, "Two members without data outvote the third and replace the one good log",
         "nothing is changed without a quorum of members that have their data; peers compare identities",
-        &[Fault::Wipe], &[
+        &[Fault::Wipe, Fault::MemberUnreachable], &[
         script("p36_no_quorum", Bug::RemoveWithoutQuorum),
         elsewhere(REPLICA, "c12_a_wiped_directory_under_an_old_identity_never_takes_part_again"),
     ]),
@@ -214,7 +226,7 @@ pub const ROWS: &[Row] = &[
     ]),
     row(6, "A list of members in the template is old before a pod reads it",
         "no template, setting or flag names members or their number; `Join` carries seeds",
-        &[Fault::SpecFlip], &[
+        &[Fault::Rendered], &[
         test(OBJECTS, "what_does_not_concern_pods_leaves_the_template_as_it_is", Bug::MembersInTemplate),
     ]),
     row(7, "Half an answer about the membership is stored as truth",
@@ -224,19 +236,19 @@ pub const ROWS: &[Row] = &[
     ]),
     row(8, "A member that cannot be reached is taken for one that does not exist",
         "what was not read is `Unknown`, and no rule takes it for an absence",
-        &[Fault::MemberUnreachable, Fault::MemberSlow, Fault::Partition], &[
+        &[Fault::MemberUnreachable, Fault::MemberSlow], &[
         test(PASSES, "members_that_are_slow_to_answer_are_neither_replaced_nor_called_a_lost_quorum", Bug::TimeoutIsAbsence),
         script("h09_h59_timeout_is_no_evidence", Bug::TimeoutIsAbsence),
     ]),
     row(9, "The second voter never starts, and the first can commit nothing",
         "a learner first, always; it is promoted only once it has joined and caught up",
-        &[Fault::Unschedulable], &[
+        &[Fault::Unschedulable, Fault::MemberUnreachable], &[
         script("h09_learner_that_never_starts", Bug::PromoteUnasked),
         test(HAZARD, "a_member_is_added_and_never_asked_to_vote_while_its_pod_finds_no_place", Bug::PromoteUnasked),
     ]),
     row(10, "The operator dies around an addition: a member without a pod, or a second member",
         "the intent with the ID is written first; every pass goes on with that ID",
-        &[Fault::CrashAtEffect, Fault::ReplyLost], &[
+        &[Fault::CrashAtEffect, Fault::ReplyLost, Fault::Conflict, Fault::TooMany, Fault::DoneAnd503], &[
         script("p34_g05_reply_to_member_add_lost", Bug::FreshIdOnRetry),
         elsewhere(PASSES, ANY_WRITE),
     ]),
@@ -247,13 +259,13 @@ pub const ROWS: &[Row] = &[
     ]),
     row(12, "An addition that timed out was made, and the repetition adds a ghost",
         "the caller chooses the ID and names the config index; the same request again is a success",
-        &[Fault::ReplyLost, Fault::MemberSlow], &[
+        &[Fault::ReplyLost, Fault::MemberSlow, Fault::MemberUnreachable], &[
         test(PASSES, ANY_CALL, Bug::FreshIdOnRetry),
         elsewhere(REPLICA, "a_learner_joins_is_promoted_and_a_removed_member_stays_out"),
     ]),
     row(13, "Several learners block each other",
         "one learner at a time, by the planner and by the leader; changes name the config index",
-        &[Fault::Stranger, Fault::TwoOperators], &[
+        &[Fault::Stranger], &[
         script("h13_second_learner", Bug::TwoLearners),
         elsewhere("raft/tests/scripts/c02_one_change_at_a_time.txt", ""),
     ]),
@@ -265,17 +277,17 @@ pub const ROWS: &[Row] = &[
     ]),
     row(15, "A learner never catches up and the cluster is stuck for ever",
         "a deadline in the intent; then the learner is removed and a pause follows",
-        &[Fault::LaggingLearner, Fault::Unschedulable], &[
+        &[Fault::MemberUnreachable], &[
         script("h15_learner_stuck", Bug::LearnerForever),
     ]),
     row(16, "A member cut off answers with a membership of the past",
         "only linearizable answers count, and none with a lower config index than one seen",
-        &[Fault::StaleRead, Fault::Partition], &[
+        &[Fault::StaleRead], &[
         script("h16_stale_membership", Bug::TrustStaleMembership),
     ]),
     row(17, "Members added at once, none of them started, stop the quorum",
         "an operation in flight keeps others from beginning",
-        &[Fault::LaggingLearner], &[
+        &[Fault::MemberUnreachable], &[
         script("h09_learner_that_never_starts", Bug::TwoAtOnce),
     ]),
     row(18, "A list ordered as text, or joined by position, names the wrong victim",
@@ -285,18 +297,18 @@ pub const ROWS: &[Row] = &[
     ]),
     row(19, "The set shrinks before the membership, and voters vanish",
         "the set is lowered only after a linearizable read without the member",
-        &[Fault::SpecFlip, Fault::CrashAtEffect], &[
+        &[Fault::SpecFlip], &[
         test(CONVERGENCE, "every_size_leads_to_every_other_and_the_slots_follow_the_members", Bug::SlotsBeforeMembership),
     ]),
     row(20, "A removed member whose pod starts again adds itself",
         "nodes never add themselves; a slot does not run on the volume of a removed member",
-        &[Fault::Kill, Fault::CrashAtEffect], &[
+        &[Fault::Removed, Fault::Kill], &[
         script("h20_removed_and_dead", Bug::RemovedComesBack),
         elsewhere("node/src/storage/identity.rs", "a_removed_member_stays_removed"),
     ]),
     row(21, "The spec changes its mind midway",
         "every pass reads the spec; before the removal an operation is given up, afterwards finished",
-        &[Fault::SpecFlip], &[
+        &[Fault::SpecFlip, Fault::LeaderMoves], &[
         script("p35_revert_before_removal", Bug::RevertIsIgnored),
         script("p38_repeated", Bug::RequestsRepeat),
         test(REQUESTS, "p38_leadership_moves_once_however_often_the_same_words_are_applied", Bug::RequestsRepeat),
@@ -304,23 +316,23 @@ pub const ROWS: &[Row] = &[
     ]),
     row(22, "A healthy member is removed while another is down",
         "the quorum of the membership that results, among those who are well",
-        &[Fault::Kill, Fault::SpecFlip], &[
+        &[Fault::MemberUnreachable, Fault::SpecFlip], &[
         script("h22_healthy_member_not_removed", Bug::OldMembershipOnly),
     ]),
     row(23, "The sick member cannot be removed because it is sick",
         "gates ask for a quorum, never for everybody",
-        &[Fault::Kill, Fault::SpecFlip], &[
+        &[Fault::MemberUnreachable, Fault::SpecFlip], &[
         script("h23_sick_member_can_be_removed", Bug::EverybodyMustBeWell),
     ]),
     row(24, "One of the last two dies before the other has learned of the removal",
         "both are well and the survivor leads, or nothing is done",
-        &[Fault::Kill, Fault::LeaderMoves], &[
+        &[Fault::LeaderMoves, Fault::TransferRefused, Fault::MemberUnreachable], &[
         script("h24_survivor_must_lead", Bug::SurvivorNeedNotLead),
         script("h24_two_to_one_needs_both", Bug::RemoveWithoutQuorum),
     ]),
     row(25, "The removal of the leader stalls",
         "one attempt to hand over in a term, then the removal goes on",
-        &[Fault::LeaderMoves], &[
+        &[Fault::LeaderMoves, Fault::TransferRefused], &[
         script("h25_transfer_refused", Bug::TransferForever),
     ]),
     row(26, "A repetition finds its work done and fails",
@@ -330,13 +342,13 @@ pub const ROWS: &[Row] = &[
     ]),
     row(27, "Deletion waits for a quorum that is gone",
         "deletion asks no member",
-        &[Fault::Kill, Fault::Partition], &[
+        &[Fault::MemberUnreachable, Fault::SpecRefused], &[
         script("h27_deletion_needs_no_quorum", Bug::DeletionNeedsQuorum),
         test(REFUSED, "h27_a_cluster_whose_spec_is_refused_can_be_deleted", Bug::InvalidIsForever),
     ]),
     row(28, "The alarm of a removed member remains",
         "no member raises alarms in this version: there are none to remain",
-        &[Fault::SpecFlip], &[
+        &[Fault::Rest], &[
         elsewhere("node/src/server/tests/grpc.rs", "maintenance_answers_what_etcdctl_asks"),
     ]),
     row(29, "The claim of a removed member is used again as it is",
@@ -346,7 +358,7 @@ pub const ROWS: &[Row] = &[
     ]),
     row(30, "A claim is deleted while its pod runs",
         "shrinking waits for the pod to be gone",
-        &[Fault::SlowStop], &[
+        &[Fault::SlowStop, Fault::SpecFlip], &[
         test(HAZARD, "a_claim_outlives_its_pod_when_the_cluster_shrinks", Bug::ClaimBeforePod),
     ]),
     row(31, "Every drain costs a member because stopping removes it",
@@ -367,19 +379,21 @@ pub const ROWS: &[Row] = &[
     ]),
     row(34, "The machine of a local volume is gone and the pod waits for ever",
         "it is reported, and replaced only where the spec says so",
-        &[Fault::NodeGone], &[
+        &[Fault::NodeGone, Fault::MemberUnreachable], &[
         script("h34_machine_gone", Bug::NodeGoneIsReplaced),
     ]),
     row(35, "The set is gone in the middle of a change, and comes back too small",
-        "it is made again for the members there are, never from the spec",
+        "it is made again for the members there are, never from the spec; its pods stay",
         &[Fault::ForeignEdit, Fault::SpecFlip], &[
         script("h35_set_deleted", Bug::SlotsFromSpec),
-        elsewhere(PASSES, "h35_volumes_grow_and_the_set_is_made_anew_around_its_pods"),
+        script("p312_h35_smaller_while_the_set_is_away", Bug::SlotsFromSpec),
+        test(PASSES, "h35_volumes_grow_and_the_set_is_made_anew_around_its_pods", Bug::SetTakesItsPods),
     ]),
     row(36, "A healthy pod is restarted while another is down",
         "`OnDelete`, and a gate on live facts before each stop",
-        &[Fault::Kill], &[
+        &[Fault::MemberUnreachable, Fault::SpecFlip], &[
         script("h36_one_is_down", Bug::StopWithoutGate),
+        script("p312_r02_remount_keeps_quorum", Bug::RemountWithoutGate),
     ]),
     row(37, "The disruption budget follows the members that are left",
         "a whole number: the quorum of the larger of what is there and what is wanted",
@@ -388,7 +402,7 @@ pub const ROWS: &[Row] = &[
     ]),
     row(38, "The budget counts learners and removed members",
         "it selects by a label that follows the membership",
-        &[Fault::SpecFlip], &[
+        &[Fault::SpecFlip, Fault::LeaderMoves], &[
         script("h38_label_of_a_removed_member", Bug::RemovedKeepsItsLabel),
     ]),
     row(39, "The budget keeps a broken pod on a machine that is drained",
@@ -415,7 +429,7 @@ pub const ROWS: &[Row] = &[
     ]),
     row(43, "Settings change under pods that run",
         "they lie in an immutable ConfigMap named by its content",
-        &[Fault::SpecFlip], &[
+        &[Fault::SpecFlip, Fault::SpecRefused], &[
         test(PASSES, "a_changed_template_begins_every_pod_anew_leader_last", Bug::ConfigInPlace),
         test(REFUSED, "h43_a_spec_that_is_refused_reaches_no_object", Bug::RefusedSpecRendered),
     ]),
@@ -426,7 +440,7 @@ pub const ROWS: &[Row] = &[
     ]),
     row(45, "Leadership moves between the check and the stop",
         "the leader is read in the same pass and goes last; the leader is asked right before each stop",
-        &[Fault::LeaderMoves], &[
+        &[Fault::LeaderMoves, Fault::SpecFlip], &[
         script("h45_leader_moves", Bug::LeaderLikeAnybody),
         script("p37_r05_followers_from_the_top", Bug::StopWithoutAsking),
     ]),
@@ -438,7 +452,7 @@ pub const ROWS: &[Row] = &[
     row(47, "Encryption is asked for and not in force",
         "nothing starts without the certificates that were asked for, and no authority is replaced \
          before every member trusts the next",
-        &[Fault::Rendered, Fault::CrashAtEffect, Fault::DoneAnd503, Fault::StaleFiles], &[
+        &[Fault::CrashAtEffect, Fault::Conflict, Fault::TooMany, Fault::DoneAnd503, Fault::StaleFiles, Fault::BadSecret], &[
         test(CERTIFICATES, "everything_is_encrypted_before_the_first_pod_begins", Bug::BeginWithoutCertificates),
         test(CERTIFICATES, "what_somebody_brings_is_checked_before_members_meet_it", Bug::BroughtUnseen),
         test(CERTIFICATES, "a_member_that_takes_no_files_holds_the_phase_and_is_named", Bug::LeafBeforeTrust),
@@ -471,7 +485,7 @@ pub const ROWS: &[Row] = &[
     ]),
     row(52, "The client repeats a call that was done, or hangs in its own pauses",
         "a call is made once, with a time limit; what is there already is a success",
-        &[Fault::TooMany, Fault::DoneAnd503], &[
+        &[Fault::TooMany, Fault::DoneAnd503, Fault::CrashAtEffect, Fault::Conflict], &[
         test(ACCESS, "a_server_that_asks_for_patience_gets_one_call_and_a_pass_ends_at_once", Bug::ClientRetries),
         elsewhere(PASSES, ANY_WRITE),
     ]),
@@ -499,7 +513,7 @@ pub const ROWS: &[Row] = &[
     ]),
     row(57, "Health is attached by position in a list",
         "maps are keyed by member ID",
-        &[Fault::Rest], &[
+        &[Fault::Shuffled], &[
         test(HAZARD, "the_order_of_members_in_an_answer_changes_nothing", Bug::HealthByPosition),
     ]),
     row(58, "The tag of an image is read where the port of its registry is",
@@ -509,7 +523,7 @@ pub const ROWS: &[Row] = &[
     ]),
     row(59, "A partition that heals has cost data because recovery began by itself",
         "a human's word alone begins one, after a lasting outage; every life of the old epoch ends first",
-        &[Fault::Partition, Fault::SlowStop], &[
+        &[Fault::MemberUnreachable, Fault::Partition, Fault::Wipe, Fault::ClaimLost, Fault::SlowStop], &[
         script("h09_h59_timeout_is_no_evidence", Bug::TimeoutIsAbsence),
         script("p39_h59_never_by_itself", Bug::RecoverUnasked),
         script("p39_waits_for_the_outage_to_last", Bug::RecoverAtOnce),

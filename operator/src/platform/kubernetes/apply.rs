@@ -111,6 +111,9 @@ impl Kubernetes {
             Step::ResizeVolume { slot, uid, bytes } => self.resize_volume(*slot, uid, *bytes).await,
             Step::SetSlots { count, was } => self.set_slots(*count, *was).await,
             Step::DeleteSlots => self.delete_set(DeleteParams::background()).await,
+            Step::OrphanSlots if Bug::SetTakesItsPods.lives() => {
+                self.delete_set(DeleteParams::background()).await
+            }
             Step::OrphanSlots => self.delete_set(DeleteParams::orphan()).await,
             Step::StopSlot { slot, uid, asking } => {
                 if let (Some(members), Some(_)) = (&mut self.members, asking) {
