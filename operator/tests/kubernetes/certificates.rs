@@ -12,8 +12,8 @@ use quorate_operator::plan::Requeue;
 use serde_json::{Value, json};
 
 use super::api::{FAULTS, Fault, Store, collection, make};
-use super::passes::{Operator, condition, names, status};
-use super::sets::{Around, apply_cluster, apply_cluster_with, edit, now_s};
+use super::passes::{Operator, condition, message, names, serving, status};
+use super::sets::{Around, apply_cluster_with, edit, now_s};
 
 fn managed() -> Value {
     json!({"peer": {"mode": "OperatorManaged"}, "client": {"mode": "OperatorManaged"}})
@@ -53,7 +53,15 @@ fn no(reason: &str) -> (String, String) {
     ("False".to_owned(), reason.to_owned())
 }
 
-/// Passes until the condition says so, at most `passes`.
+/// The operator of a cluster that has come to serve with this encryption.
+async fn serving_with<'a>(around: &'a Around, replicas: u32, tls: &Value) -> Operator<'a> {
+    apply_cluster_with(around, replicas, tls);
+    let mut operator = Operator::new(around);
+    operator.converged().await;
+    operator
+}
+
+/// Passes until the condition says so.
 async fn until(operator: &mut Operator<'_>, around: &Around, wanted: (String, String)) {
     for _ in 0..100 {
         operator.pass().await;
@@ -97,24 +105,17 @@ async fn everything_is_encrypted_before_the_first_pod_begins() {
     assert_eq!(theirs.issuer, leaf(&around, "orders-client-tls").issuer);
     assert_ne!(theirs.issuer, leaf(&around, "orders-peer-tls").issuer);
     // Nothing is written to a quiet cluster, and another operator finds it as it is.
-    let writes = around.api.store().writes;
     let mut next = Operator::new(&around);
     for _ in 0..10 {
-        operator.pass().await;
-        next.pass().await;
+        operator.rests(1).await;
+        next.rests(1).await;
     }
-    assert_eq!(
-        around.api.store().writes,
-        writes,
-        "I11: a quiet cluster is written to"
-    );
 }
 
 #[tokio::test]
 async fn keys_of_authorities_reach_no_pod() {
     let around = Around::new().await;
-    apply_cluster_with(&around, 1, &managed());
-    Operator::new(&around).converged().await;
+    serving_with(&around, 1, &managed()).await;
     let set = around.api.store().all("statefulsets")["orders"].to_string();
     assert!(
         set.contains("orders-peer-tls") && set.contains("orders-client-tls"),
@@ -136,9 +137,7 @@ async fn keys_of_authorities_reach_no_pod() {
 #[tokio::test]
 async fn a_leaf_asked_for_by_hand_is_made_once_and_taken_by_all() {
     let around = Around::new().await;
-    apply_cluster_with(&around, 3, &managed());
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving_with(&around, 3, &managed()).await;
     let before = leaf(&around, "orders-peer-tls");
     let pods = names(&around, "pods");
     let uids = |around: &Around| -> Vec<String> {
@@ -155,9 +154,7 @@ async fn a_leaf_asked_for_by_hand_is_made_once_and_taken_by_all() {
     let serials = status(&around).certificates.and_then(|seen| seen.peer);
     let serials = serials.expect("peer").serials;
     assert_eq!(serials.concat(), after.serial);
-    for _ in 0..10 {
-        operator.pass().await;
-    }
+    operator.passes(10).await;
     assert_eq!(
         leaf(&around, "orders-peer-tls"),
         after,
@@ -173,16 +170,12 @@ async fn a_leaf_asked_for_by_hand_is_made_once_and_taken_by_all() {
 #[tokio::test]
 async fn a_request_that_is_mistyped_is_told_where_people_look() {
     let around = Around::new().await;
-    apply_cluster_with(&around, 1, &peers_only());
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving_with(&around, 1, &peers_only()).await;
     let before = leaf(&around, "orders-peer-tls");
     request(&around, "leaves");
     operator.pass().await;
     assert_eq!(ready(&around), yes("Ready"));
-    let rows = status(&around).conditions;
-    let row = rows.iter().find(|row| row.type_ == "TLSReady");
-    let message = &row.expect("it is there").message;
+    let message = message(&around, "TLSReady");
     assert!(
         message.contains("`leaves` is ignored; write leaf,token=<any>"),
         "{message}"
@@ -210,9 +203,7 @@ async fn change_authorities(operator: &mut Operator<'_>, around: &Around, token:
 #[tokio::test]
 async fn the_authorities_change_in_three_phases_that_every_member_confirms() {
     let around = Around::new().await;
-    apply_cluster_with(&around, 3, &managed());
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving_with(&around, 3, &managed()).await;
     let clients = leaf(&around, "orders-client-tls").issuer;
     change_authorities(&mut operator, &around, 1).await;
     // The authority of clients follows by itself.
@@ -238,14 +229,10 @@ async fn the_authorities_change_in_three_phases_that_every_member_confirms() {
 #[tokio::test]
 async fn a_member_that_takes_no_files_holds_the_phase_and_is_named() {
     let around = Around::new().await;
-    apply_cluster_with(&around, 3, &peers_only());
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving_with(&around, 3, &peers_only()).await;
     around.group().stale.insert(1);
     request(&around, "ca,token=1");
-    for _ in 0..30 {
-        operator.pass().await;
-    }
+    operator.passes(30).await;
     let next = operator.pass().await;
     assert_eq!(next, Some(Requeue::Soon), "nobody tells when it has them");
     assert_eq!(ready(&around), yes("WaitingForMember"));
@@ -254,11 +241,7 @@ async fn a_member_that_takes_no_files_holds_the_phase_and_is_named() {
         seen.certificates.and_then(|seen| seen.phase).as_deref(),
         Some("TrustBoth")
     );
-    let conditions = seen.conditions.iter();
-    let mut messages = conditions
-        .filter(|row| row.type_ == "TLSReady")
-        .map(|row| &row.message);
-    let message = messages.next().expect("a message");
+    let message = message(&around, "TLSReady");
     assert!(
         message.contains("orders-1") && message.contains("TrustBoth"),
         "{message}"
@@ -270,14 +253,10 @@ async fn a_member_that_takes_no_files_holds_the_phase_and_is_named() {
 #[tokio::test]
 async fn applications_are_given_time_before_they_could_be_cut_off() {
     let around = Around::new().await;
-    apply_cluster_with(&around, 1, &managed());
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving_with(&around, 1, &managed()).await;
     let before = leaf(&around, "orders-client-credentials").issuer;
     request(&around, "ca,token=1");
-    for _ in 0..60 {
-        operator.pass().await;
-    }
+    operator.passes(60).await;
     // Both are trusted, and nothing of the new one is shown yet.
     let bundle = entry(&around.api.store(), "orders-client-credentials", "ca.crt");
     assert_eq!(
@@ -297,9 +276,7 @@ async fn applications_are_given_time_before_they_could_be_cut_off() {
             secret["metadata"]["annotations"]["quorate.dev/ca-phase-since"] = since;
             store.put(&path, secret);
         }
-        for _ in 0..20 {
-            operator.pass().await;
-        }
+        operator.passes(20).await;
     }
     until(&mut operator, &around, yes("Ready")).await;
     assert_ne!(leaf(&around, "orders-client-credentials").issuer, before);
@@ -312,9 +289,7 @@ async fn secrets_of_another_cluster_are_neither_used_nor_touched() {
     let foreign = json!({"metadata": {"name": "orders-peer-ca"}, "data": {"ca.crt": "eA=="}});
     make(&mut around.api.store(), "secrets", foreign);
     let mut operator = Operator::new(&around);
-    for _ in 0..20 {
-        operator.pass().await;
-    }
+    operator.passes(20).await;
     assert_eq!(names(&around, "pods"), Vec::<String>::new());
     let secret = around.api.store().all("secrets")["orders-peer-ca"].clone();
     assert_eq!(secret["data"], json!({"ca.crt": "eA=="}));
@@ -329,14 +304,10 @@ async fn encryption_between_members_cannot_be_switched() {
     ] {
         let around = Around::new().await;
         let tls = |mode: &str| json!({"peer": {"mode": mode}, "client": {"mode": "Disabled"}});
-        apply_cluster_with(&around, 1, &tls(before));
-        let mut operator = Operator::new(&around);
-        operator.converged().await;
+        let mut operator = serving_with(&around, 1, &tls(before)).await;
         let set = around.api.store().all("statefulsets")["orders"].clone();
         edit(&around, &json!({"spec": {"tls": tls(after)}}));
-        for _ in 0..10 {
-            operator.pass().await;
-        }
+        operator.passes(10).await;
         assert_eq!(
             around.api.store().all("statefulsets")["orders"],
             set,
@@ -349,9 +320,7 @@ async fn encryption_between_members_cannot_be_switched() {
         );
         // Also a new operator, which knows no last valid spec, leaves everything as it is.
         let mut next = Operator::new(&around);
-        for _ in 0..10 {
-            next.pass().await;
-        }
+        next.passes(10).await;
         assert_eq!(
             around.api.store().all("statefulsets")["orders"],
             set,
@@ -425,16 +394,10 @@ async fn what_somebody_brings_is_checked_before_members_meet_it() {
         if let Some(secret) = secret {
             make(&mut around.api.store(), "secrets", secret);
         }
-        for _ in 0..15 {
-            operator.pass().await;
-        }
+        operator.passes(15).await;
         assert_eq!(ready(&around), no(reason), "{text}");
-        let rows = status(&around).conditions;
-        let row = rows
-            .iter()
-            .find(|row| row.type_ == "TLSReady")
-            .expect("it is there");
-        assert!(row.message.contains(text), "{text}: {}", row.message);
+        let message = message(&around, "TLSReady");
+        assert!(message.contains(text), "{text}: {message}");
         assert_eq!(names(&around, "pods"), Vec::<String>::new(), "{text}");
     }
     around.api.store().objects.remove(&path);
@@ -466,9 +429,7 @@ async fn cert_manager_is_asked_and_what_it_gives_is_checked() {
         "client": {"mode": "Disabled"}});
     apply_cluster_with(&around, 1, &tls);
     let mut operator = Operator::new(&around);
-    for _ in 0..25 {
-        operator.pass().await;
-    }
+    operator.passes(25).await;
     let certificate = around.api.store().all("certificates")["orders-peer"].clone();
     assert_eq!(certificate["spec"]["issuerRef"], issuer);
     let names_wanted = certificate["spec"]["dnsNames"].as_array().expect("names");
@@ -522,9 +483,7 @@ async fn a_fault_at_any_write_of_certificates_changes_nothing_about_the_end() {
 #[tokio::test]
 async fn a_cluster_in_the_clear_has_no_secrets() {
     let around = Around::new().await;
-    apply_cluster(&around, 1);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    serving(&around, 1).await;
     assert_eq!(names(&around, "secrets"), Vec::<String>::new());
     assert_eq!(ready(&around), yes("Disabled"));
 }

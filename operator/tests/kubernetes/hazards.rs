@@ -9,7 +9,7 @@ use quorate_operator::reconcile::{Observation, Platform as _};
 use serde_json::{Value, json};
 
 use super::api::collection;
-use super::passes::{Operator, condition, delete, names, replicas, status};
+use super::passes::{Operator, condition, delete, names, replicas, serving, status};
 use super::sets::{Around, apply_cluster, edit};
 
 fn late(around: &Around) -> Kubernetes {
@@ -66,8 +66,7 @@ fn has_reason(around: &Around, reason: &str) -> bool {
 
 async fn grown(size: u32) -> Around {
     let around = Around::new().await;
-    apply_cluster(&around, size);
-    Operator::new(&around).converged().await;
+    serving(&around, size).await;
     around
 }
 
@@ -85,9 +84,7 @@ async fn a_status_that_is_lost_founds_no_second_cluster() {
         let before = around.group().config_index;
         change(&around, "kvclusters", "orders", &json!({"status": null}));
         let mut operator = Operator::new(&around);
-        for _ in 0..80 {
-            operator.pass().await;
-        }
+        operator.passes(80).await;
         if stamped {
             stopped += 1;
             let why = format!("after pass {passes}: {:#?}", status(&around).conditions);
@@ -332,9 +329,7 @@ async fn a_read_that_fails_is_neither_an_absence_nor_a_success() {
         let before = world(&around);
         around.api.store().blind = Some(resource);
         let mut operator = Operator::new(&around);
-        for _ in 0..10 {
-            operator.pass().await;
-        }
+        operator.passes(10).await;
         assert_eq!(world(&around), before, "H50: {resource} could not be read");
         // Nothing stays true that these reads were the evidence for.
         let rests: &[&str] = match resource {
@@ -431,8 +426,6 @@ async fn the_order_of_members_in_an_answer_changes_nothing() {
         .collect();
     assert_eq!(shown, wanted, "H57: rows of other members");
     around.group().reversed = true;
-    for _ in 0..5 {
-        operator.pass().await;
-    }
+    operator.passes(5).await;
     assert_eq!(seen(&around), before, "H57: the order of a list decides");
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::settings::member_settings;
-use quorate_operator::crd::KvClusterStatus;
+use quorate_operator::crd::{ConditionStatus, KvClusterStatus};
 use quorate_operator::desired::Desired;
 use quorate_operator::plan::{Requeue, plan};
 use quorate_operator::platform::kubernetes::Kubernetes;
@@ -43,6 +43,21 @@ impl<'a> Operator<'a> {
         }
     }
 
+    /// So many passes, whatever they come to.
+    pub(super) async fn passes(&mut self, count: u32) {
+        for _ in 0..count {
+            self.pass().await;
+        }
+    }
+
+    /// So many passes, which must write nothing (I11).
+    pub(super) async fn rests(&mut self, count: u32) {
+        let before = self.around.api.store().writes;
+        self.passes(count).await;
+        let after = self.around.api.store().writes;
+        assert_eq!(after, before, "I11: a quiet cluster is written to");
+    }
+
     /// Passes until nothing is to be done; what is awaited at the end otherwise.
     pub(super) async fn converge(&mut self) -> Result<(), String> {
         for _ in 0..400 {
@@ -64,9 +79,32 @@ impl<'a> Operator<'a> {
     }
 }
 
+/// The operator of a cluster in the clear that has come to serve with so many members.
+pub(super) async fn serving(around: &Around, replicas: u32) -> Operator<'_> {
+    apply_cluster(around, replicas);
+    let mut operator = Operator::new(around);
+    operator.converged().await;
+    operator
+}
+
 pub(super) fn status(around: &Around) -> KvClusterStatus {
     let objects = around.api.store().all("kvclusters");
     serde_json::from_value(objects["orders"]["status"].clone()).expect("a status")
+}
+
+/// The claims of these slots and their pods are deleted by somebody.
+pub(super) fn lose(around: &Around, slots: &[u8]) {
+    let mut store = around.api.store();
+    for slot in slots {
+        for (resource, name) in [
+            ("persistentvolumeclaims", format!("data-orders-{slot}")),
+            ("pods", format!("orders-{slot}")),
+        ] {
+            let path = format!("{}/{name}", collection(resource));
+            let live = store.objects[&path].clone();
+            store.mark_deleted(&path, &live);
+        }
+    }
 }
 
 pub(super) fn replicas(count: u32) -> Value {
@@ -77,22 +115,26 @@ pub(super) fn names(around: &Around, resource: &str) -> Vec<String> {
     around.api.store().all(resource).into_keys().collect()
 }
 
+fn row(around: &Around, type_: &str) -> ConditionStatus {
+    let mut rows = status(around).conditions.into_iter();
+    rows.find(|row| row.type_ == type_)
+        .expect("the condition is there")
+}
+
+/// Status and reason of a condition.
 pub(super) fn condition(around: &Around, type_: &str) -> (String, String) {
-    let status = status(around);
-    let found = status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == type_);
-    let found = found.expect("the condition is there");
-    (found.status.clone(), found.reason.clone())
+    let row = row(around, type_);
+    (row.status, row.reason)
+}
+
+pub(super) fn message(around: &Around, type_: &str) -> String {
+    row(around, type_).message
 }
 
 #[tokio::test]
 async fn from_nothing_to_three_voters_and_then_quiet() {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving(&around, 3).await;
     let seen = status(&around);
     assert_eq!(around.group().voters().len(), 3);
     assert_eq!(seen.ready.as_deref(), Some("3/3"));
@@ -113,31 +155,18 @@ async fn from_nothing_to_three_voters_and_then_quiet() {
             "{name}: {stamp}"
         );
     }
-    let writes = around.api.store().writes;
-    for _ in 0..20 {
-        assert_eq!(operator.pass().await, Some(Requeue::Idle));
-    }
-    assert_eq!(
-        around.api.store().writes,
-        writes,
-        "I11: a quiet cluster is written to"
-    );
+    operator.rests(20).await;
+    assert_eq!(operator.pass().await, Some(Requeue::Idle));
     // Another operator finds nothing to write either.
     let mut next = Operator::new(&around);
+    next.rests(2).await;
     assert_eq!(next.pass().await, Some(Requeue::Idle));
-    assert_eq!(
-        around.api.store().writes,
-        writes,
-        "a restart of the operator writes"
-    );
 }
 
 #[tokio::test]
 async fn it_grows_and_shrinks_to_any_size() {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving(&around, 3).await;
     for size in [5, 3, 1, 2, 4] {
         edit(&around, &replicas(size));
         operator.converged().await;
@@ -191,9 +220,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 #[tokio::test]
 async fn it_needs_no_right_that_its_role_has_not() {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving(&around, 3).await;
     edit(&around, &replicas(1));
     operator.converged().await;
     for (verb, resource) in &around.api.store().calls {
@@ -206,9 +233,7 @@ async fn it_needs_no_right_that_its_role_has_not() {
 #[tokio::test]
 async fn a_changed_template_begins_every_pod_anew_leader_last() {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving(&around, 3).await;
     let leader_slot = {
         let group = around.group();
         group.members[&group.leader].0
@@ -256,23 +281,9 @@ async fn a_changed_template_begins_every_pod_anew_leader_last() {
 #[tokio::test]
 async fn a_claim_that_is_deleted_with_its_pod_costs_one_member_and_is_made_good() {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving(&around, 3).await;
     let before = around.group().voters();
-    {
-        let mut store = around.api.store();
-        for resource in ["persistentvolumeclaims", "pods"] {
-            let name = if resource == "pods" {
-                "orders-1"
-            } else {
-                "data-orders-1"
-            };
-            let path = format!("{}/{name}", collection(resource));
-            let live = store.objects[&path].clone();
-            store.mark_deleted(&path, &live);
-        }
-    }
+    lose(&around, &[1]);
     operator.converged().await;
     let after = around.group().voters();
     assert_eq!(after.len(), 3);
@@ -284,30 +295,14 @@ async fn a_claim_that_is_deleted_with_its_pod_costs_one_member_and_is_made_good(
 #[tokio::test]
 async fn h03_two_disks_of_three_gone_is_a_lost_quorum_with_evidence_and_nothing_is_done() {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving(&around, 3).await;
     let members = || {
         let group = around.group();
         (group.config_index, group.voters())
     };
     let before = members();
-    {
-        let mut store = around.api.store();
-        for (resource, name) in [
-            ("persistentvolumeclaims", "data-orders-1"),
-            ("pods", "orders-1"),
-            ("persistentvolumeclaims", "data-orders-2"),
-            ("pods", "orders-2"),
-        ] {
-            let path = format!("{}/{name}", collection(resource));
-            let live = store.objects[&path].clone();
-            store.mark_deleted(&path, &live);
-        }
-    }
-    for _ in 0..10 {
-        operator.pass().await;
-    }
+    lose(&around, &[1, 2]);
+    operator.passes(10).await;
     let lost = ("False".to_owned(), "QuorumLost".to_owned());
     assert_eq!(condition(&around, "QuorumHealthy"), lost);
     let none = ("False".to_owned(), "NoQuorum".to_owned());
@@ -317,10 +312,7 @@ async fn h03_two_disks_of_three_gone_is_a_lost_quorum_with_evidence_and_nothing_
         seen.quorum.map(|quorum| quorum.state).as_deref(),
         Some("False")
     );
-    let conditions = seen.conditions.iter();
-    let mut healthy = conditions.filter(|condition| condition.type_ == "QuorumHealthy");
-    let message = healthy.next().map(|condition| condition.message.clone());
-    let message = message.unwrap_or_default();
+    let message = message(&around, "QuorumHealthy");
     for evidence in [
         "1 of 3 voters can take part and 2 are needed",
         "in slot 0: it runs and has its data",
@@ -332,9 +324,7 @@ async fn h03_two_disks_of_three_gone_is_a_lost_quorum_with_evidence_and_nothing_
     // Another operator sees the same, and nobody does anything.
     let writes = around.api.store().writes;
     let mut operator = Operator::new(&around);
-    for _ in 0..20 {
-        operator.pass().await;
-    }
+    operator.passes(20).await;
     assert_eq!(
         around.api.store().writes,
         writes,
@@ -346,13 +336,9 @@ async fn h03_two_disks_of_three_gone_is_a_lost_quorum_with_evidence_and_nothing_
 #[tokio::test]
 async fn a_quorum_that_only_keeps_silent_is_not_called_lost() {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving(&around, 3).await;
     around.group().mute.extend([0, 1, 2]);
-    for _ in 0..10 {
-        operator.pass().await;
-    }
+    operator.passes(10).await;
     let unknown = ("Unknown".to_owned(), "Unreachable".to_owned());
     assert_eq!(condition(&around, "QuorumHealthy"), unknown);
 }
@@ -360,9 +346,7 @@ async fn a_quorum_that_only_keeps_silent_is_not_called_lost() {
 #[tokio::test]
 async fn settings_that_no_pod_reads_any_more_go_and_those_in_use_stay() {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving(&around, 3).await;
     let maps = || names(&around, "configmaps");
     let first = maps();
     assert_eq!(first.len(), 1);
@@ -371,9 +355,7 @@ async fn settings_that_no_pod_reads_any_more_go_and_those_in_use_stay() {
         &around,
         &json!({"spec": {"update": {"strategy": "Manual"}, "quotaBackendBytes": 1_000_000_000}}),
     );
-    for _ in 0..30 {
-        operator.pass().await;
-    }
+    operator.passes(30).await;
     assert_eq!(maps().len(), 2, "{:?}", maps());
     // What only looks like one of ours is nobody's to delete.
     let foreign = json!({"metadata": {"name": "orders-config-mine", "namespace": "data",
@@ -394,9 +376,7 @@ async fn settings_that_no_pod_reads_any_more_go_and_those_in_use_stay() {
 #[tokio::test]
 async fn what_somebody_edits_is_put_back() {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving(&around, 3).await;
     let path = format!("{}/orders", collection("statefulsets"));
     let template = around.api.store().objects[&path]["spec"]["template"].clone();
     around.api.store().edited = true;
@@ -423,14 +403,10 @@ async fn what_somebody_edits_is_put_back() {
 #[tokio::test]
 async fn it_sleeps_and_wakes_with_the_same_members() {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving(&around, 3).await;
     let before = around.group().voters();
     edit(&around, &json!({"spec": {"hibernate": true}}));
-    for _ in 0..100 {
-        operator.pass().await;
-    }
+    operator.passes(100).await;
     assert_eq!(names(&around, "pods"), Vec::<String>::new());
     assert_eq!(names(&around, "persistentvolumeclaims").len(), 3);
     assert_eq!(
@@ -470,9 +446,7 @@ fn grown(around: &Around) -> (Vec<Value>, Value, Vec<String>) {
 #[tokio::test]
 async fn h35_volumes_grow_and_the_set_is_made_anew_around_its_pods() {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving(&around, 3).await;
     let (pods, set, sizes) = grown(&around);
     assert_eq!(sizes, ["8Gi"; 4]);
     edit(&around, &size("10Gi"));
@@ -488,34 +462,22 @@ async fn h35_volumes_grow_and_the_set_is_made_anew_around_its_pods() {
         "the set names another size only if it is another set"
     );
     assert_eq!(condition(&around, "StorageReady").0, "True");
-    let writes = around.api.store().writes;
-    operator.converged().await;
-    assert_eq!(
-        around.api.store().writes,
-        writes,
-        "I11: a grown cluster is written to"
-    );
+    operator.rests(3).await;
 }
 
 #[tokio::test]
 async fn volumes_that_cannot_grow_are_said_and_hold_nothing_up() {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving(&around, 3).await;
     around.api.store().full = true;
     edit(&around, &size("10Gi"));
-    for _ in 0..30 {
-        operator.pass().await;
-    }
+    operator.passes(30).await;
     let failed = ("False".to_owned(), "ResizeFailed".to_owned());
     assert_eq!(condition(&around, "StorageReady"), failed);
     assert_eq!(condition(&around, "Available").0, "True");
     // Other work goes on, and a wish that was too large can be taken back.
     edit(&around, &replicas(2));
-    for _ in 0..60 {
-        operator.pass().await;
-    }
+    operator.passes(60).await;
     assert_eq!(around.group().voters().len(), 2);
     edit(&around, &size("8Gi"));
     operator.converged().await;
@@ -525,15 +487,11 @@ async fn volumes_that_cannot_grow_are_said_and_hold_nothing_up() {
     let class = "/apis/storage.k8s.io/v1/storageclasses/standard";
     around.api.store().objects.remove(class);
     edit(&around, &size("20Gi"));
-    for _ in 0..10 {
-        operator.pass().await;
-    }
+    operator.passes(10).await;
     let refused = ("False".to_owned(), "NotExpandable".to_owned());
     assert_eq!(condition(&around, "StorageReady"), refused);
     edit(&around, &size("4Gi"));
-    for _ in 0..10 {
-        operator.pass().await;
-    }
+    operator.passes(10).await;
     let refused = ("False".to_owned(), "ShrinkRefused".to_owned());
     assert_eq!(condition(&around, "StorageReady"), refused);
 }
@@ -541,9 +499,7 @@ async fn volumes_that_cannot_grow_are_said_and_hold_nothing_up() {
 /// The growth of a cluster's volumes, with one fault at the writing call of that number.
 async fn growth(fault: Option<(usize, Fault)>) -> usize {
     let around = Around::new().await;
-    apply_cluster(&around, 1);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving(&around, 1).await;
     let (pods, _, _) = grown(&around);
     let begun = around.api.store().writes;
     around.api.store().fault = fault.map(|(number, fault)| (begun + number, fault));
@@ -574,9 +530,7 @@ async fn h35_a_fault_at_any_write_of_a_growth_changes_nothing_about_the_end() {
 #[tokio::test]
 async fn h35_deleted_between_two_sets_nothing_runs_on() {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving(&around, 3).await;
     edit(&around, &size("10Gi"));
     while !names(&around, "statefulsets").is_empty() {
         operator.pass().await;
@@ -600,9 +554,7 @@ pub(super) fn delete(around: &Around) {
 #[tokio::test]
 async fn deleted_with_retain_it_keeps_claims_that_the_next_of_its_name_does_not_touch() {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving(&around, 3).await;
     delete(&around);
     operator.converged().await;
     around.settle();
@@ -618,9 +570,7 @@ async fn deleted_with_retain_it_keeps_claims_that_the_next_of_its_name_does_not_
     }
     apply_cluster(&around, 3);
     let mut operator = Operator::new(&around);
-    for _ in 0..30 {
-        operator.pass().await;
-    }
+    operator.passes(30).await;
     let after = around.api.store().all("persistentvolumeclaims");
     assert_eq!(after, claims, "the claims of another cluster were touched");
     assert_eq!(names(&around, "pods"), Vec::<String>::new());
@@ -632,16 +582,12 @@ async fn deleted_with_retain_it_keeps_claims_that_the_next_of_its_name_does_not_
 #[tokio::test]
 async fn members_that_are_slow_to_answer_are_neither_replaced_nor_called_a_lost_quorum() {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving(&around, 3).await;
     let before = (around.group().config_index, names(&around, "pods"));
     // One alone, while the others are a quorum that could replace it; then two.
     for slot in [1, 2] {
         around.group().mute.insert(slot);
-        for _ in 0..10 {
-            operator.pass().await;
-        }
+        operator.passes(10).await;
         let after = (around.group().config_index, names(&around, "pods"));
         assert_eq!(after, before, "H8: silence was taken for absence");
     }
@@ -744,9 +690,7 @@ async fn reads_that_lag_behind_lead_to_the_same_end() {
         apply_cluster(&around, 3);
         let mut operator = Operator::new(&around);
         around.api.store().lag = lag;
-        for _ in 0..60 {
-            operator.pass().await;
-        }
+        operator.passes(60).await;
         around.api.store().lag = 0;
         operator.converged().await;
         assert_eq!(around.group().voters().len(), 3, "lag {lag}");
@@ -769,9 +713,7 @@ async fn two_operators_at_once_found_one_cluster() {
             Kubernetes::new(around.api.client(), "data", "orders", None, member_settings);
         around.settle();
         let seen = late.observe().await.expect("read").expect("there");
-        for _ in 0..3 {
-            other.pass().await;
-        }
+        other.passes(3).await;
         let desired = seen.asked.as_ref().expect("valid");
         if let Some(step) = plan(desired, &seen.observed).step {
             // Whether it is refused or does no harm: the group asserts the rest.

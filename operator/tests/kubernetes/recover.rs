@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::api::{FAULTS, Fault, collection};
-use super::passes::{Operator, condition, names, status};
-use super::sets::{Around, CALL_FAULTS, CallFault, apply_cluster, edit};
+use super::api::{FAULTS, Fault};
+use super::passes::{Operator, condition, lose, message, names, serving, status};
+use super::sets::{Around, CALL_FAULTS, CallFault, edit};
 
 const ANNOTATION: &str = "quorate.dev/recover-quorum";
 
@@ -28,40 +28,12 @@ fn annotation(around: &Around) -> Value {
     object["metadata"]["annotations"][ANNOTATION].clone()
 }
 
-/// The claims of these slots and their pods are deleted by somebody.
-fn lose(around: &Around, slots: &[u8]) {
-    let mut store = around.api.store();
-    for slot in slots {
-        for (resource, name) in [
-            ("persistentvolumeclaims", format!("data-orders-{slot}")),
-            ("pods", format!("orders-{slot}")),
-        ] {
-            let path = format!("{}/{name}", collection(resource));
-            let live = store.objects[&path].clone();
-            store.mark_deleted(&path, &live);
-        }
-    }
-}
-
-fn message(around: &Around, type_: &str) -> String {
-    let conditions = status(around).conditions;
-    let mut found = conditions.iter().filter(|found| found.type_ == type_);
-    found
-        .next()
-        .map(|found| found.message.clone())
-        .unwrap_or_default()
-}
-
 /// Three voters of which two have lost their claims, and an operator that has seen it.
 async fn lost() -> Around {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving(&around, 3).await;
     lose(&around, &[0, 2]);
-    for _ in 0..10 {
-        operator.pass().await;
-    }
+    operator.passes(10).await;
     wait(&around);
     around
 }
@@ -159,9 +131,7 @@ async fn p39_the_survivor_of_three_becomes_a_cluster_of_three_again() {
     ] {
         ask(&around, words);
         let mut operator = Operator::new(&around);
-        for _ in 0..3 {
-            operator.pass().await;
-        }
+        operator.passes(3).await;
         let said = message(&around, "Degraded");
         assert!(said.contains(reason), "{words}: {said}");
         assert_eq!(
@@ -201,27 +171,19 @@ async fn p39_a_fault_at_any_call_of_a_recovery_changes_nothing_about_the_end() {
 #[tokio::test]
 async fn p39_a_quorum_that_comes_back_calls_the_recovery_off() {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving(&around, 3).await;
     let before = around.group().members.clone();
     // Two machines are away, and their pods do not end.
     around.group().unscheduled.extend([0, 2]);
     around.group().mute.extend([0, 2]);
     around.group().parted.extend([0, 2]);
     around.group().linger = 1_000;
-    for _ in 0..3 {
-        operator.pass().await;
-    }
+    operator.passes(3).await;
     ask(&around, "from=1,epoch=1");
-    for _ in 0..3 {
-        operator.pass().await;
-    }
+    operator.passes(3).await;
     assert_eq!(status(&around).recovery, None, "the outage is too short");
     wait(&around);
-    for _ in 0..20 {
-        operator.pass().await;
-    }
+    operator.passes(20).await;
     assert!(
         status(&around).recovery.is_some(),
         "it waits for the pods that may still serve"

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::passes::{Operator, condition, delete, names, status};
-use super::sets::{Around, apply_cluster, edit};
+use super::passes::{Operator, condition, delete, message, names, serving};
+use super::sets::{Around, edit};
 
 /// What the API server has of everything that the spec is rendered into.
 fn rendered(around: &Around) -> Vec<Value> {
@@ -28,15 +28,11 @@ fn settings(value: &str) -> Value {
 #[tokio::test]
 async fn h43_a_spec_that_is_refused_reaches_no_object() {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving(&around, 3).await;
     let (before, pods) = (rendered(&around), around.api.store().all("pods"));
 
     edit(&around, &settings("refused"));
-    for _ in 0..20 {
-        operator.pass().await;
-    }
+    operator.passes(20).await;
     let said = condition(&around, "Degraded");
     assert_eq!(said, ("True".to_owned(), "InvalidSpec".to_owned()));
     assert_eq!(rendered(&around), before, "a refused spec was rendered");
@@ -55,9 +51,7 @@ async fn h43_a_spec_that_is_refused_reaches_no_object() {
 
     // An operator that begins while the spec is refused knows no better one, and does nothing.
     let mut next = Operator::new(&around);
-    for _ in 0..20 {
-        next.pass().await;
-    }
+    next.passes(20).await;
     assert_eq!(rendered(&around), before, "the next operator rendered it");
 
     edit(&around, &settings("50"));
@@ -73,17 +67,14 @@ async fn h43_a_spec_that_is_refused_reaches_no_object() {
 #[tokio::test]
 async fn h27_a_cluster_whose_spec_is_refused_can_be_deleted() {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    Operator::new(&around).converged().await;
+    serving(&around, 3).await;
     let policy = json!({"spec": {"storage": {"whenDeleted": "Delete"}}});
     edit(&around, &policy);
     edit(&around, &settings("refused"));
     delete(&around);
     // This one has never seen a valid spec.
     let mut operator = Operator::new(&around);
-    for _ in 0..40 {
-        operator.pass().await;
-    }
+    operator.passes(40).await;
     around.settle();
     let none = Vec::<String>::new();
     for kind in ["pods", "persistentvolumeclaims", "kvclusters"] {
@@ -94,39 +85,20 @@ async fn h27_a_cluster_whose_spec_is_refused_can_be_deleted() {
 #[tokio::test]
 async fn what_is_worth_knowing_of_a_spec_is_said_once_and_follows_it() {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
-    let words = |around: &Around| {
-        let rows = status(around).conditions.into_iter();
-        let mut rows = rows.filter(|row| row.type_ == "Degraded");
-        rows.next().expect("it is there").message
-    };
-    assert!(
-        !words(&around).contains("whenDeleted"),
-        "{}",
-        words(&around)
-    );
-    let quiet = |around: &Around| around.api.store().writes;
+    let mut operator = serving(&around, 3).await;
+    let warned = || message(&around, "Degraded").contains("whenDeleted");
+    assert!(!warned(), "there is nothing to warn of yet");
     let policy = |policy: &str| json!({"spec": {"storage": {"whenDeleted": policy}}});
     edit(&around, &policy("Delete"));
     operator.converged().await;
     assert_eq!(condition(&around, "Degraded").1, "FullTolerance");
-    let said = words(&around);
+    let said = message(&around, "Degraded");
     assert!(
         said.contains("Worth knowing: spec.storage.whenDeleted: Delete removes all data"),
         "{said}"
     );
-    let before = quiet(&around);
-    for _ in 0..10 {
-        operator.pass().await;
-    }
-    assert_eq!(quiet(&around), before, "the same is said again and again");
+    operator.rests(10).await;
     edit(&around, &policy("Retain"));
     operator.converged().await;
-    assert!(
-        !words(&around).contains("whenDeleted"),
-        "{}",
-        words(&around)
-    );
+    assert!(!warned(), "it is said of a spec that is no more");
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::passes::{Operator, status};
-use super::sets::{Around, apply_cluster, edit};
+use super::passes::{Operator, serving, status};
+use super::sets::{Around, edit};
 
 const LEAD: &str = "quorate.dev/transfer-leader";
 
@@ -27,9 +27,7 @@ fn leader_slot(around: &Around) -> u8 {
 #[tokio::test]
 async fn p38_leadership_moves_once_however_often_the_same_words_are_applied() {
     let around = Around::new().await;
-    apply_cluster(&around, 3);
-    let mut operator = Operator::new(&around);
-    operator.converged().await;
+    let mut operator = serving(&around, 3).await;
     let to = (leader_slot(&around) + 1) % 3;
     let words = format!("to={to},token=monday");
     ask(&around, LEAD, &words);
