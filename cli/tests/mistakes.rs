@@ -86,3 +86,8 @@ fn help_before_or_after_a_verb_is_the_same() {
     assert_eq!(unknown.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("unrecognized subcommand 'gte'"));
 }
+
+#[test]
+fn a_manifest_whose_settings_members_would_refuse_is_refused() {
+    check("manifests.txt");
+}

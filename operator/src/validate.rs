@@ -5,11 +5,13 @@
 //! on status. A change that must wait for an operation is no error, since an error would keep that
 //! operation from ever ending: it becomes a warning, and the planner does the right thing.
 
+mod flags;
+
 use crate::certificates::Asked;
 use crate::crd::{
     ANNOTATION_RECOVER_QUORUM, ANNOTATION_ROTATE_CERTIFICATES, BootstrapSpec, Destination,
-    KvCluster, KvClusterSpec, NAME_LENGTH_MAX, PeerTls, REPLICAS_MAX, RESERVED_CONFIG,
-    RESERVED_PREFIXES, RepairAction, RetentionPolicy, STORAGE_BYTES_MIN, TlsMode, UpdateStrategy,
+    KvCluster, KvClusterSpec, NAME_LENGTH_MAX, PeerTls, REPLICAS_MAX, RESERVED_PREFIXES,
+    RepairAction, RetentionPolicy, STORAGE_BYTES_MIN, TlsMode, UpdateStrategy,
 };
 use crate::desired::{Bootstrap, Desired, Repair, RepairPolicy, VolumePolicy};
 use crate::ids::ClusterUuid;
@@ -75,7 +77,7 @@ pub fn validate(
     let bootstrap = bootstrap(spec.bootstrap.as_ref(), record, &mut found);
     let storage_bytes = storage(resource, &mut found);
     check_texts(spec, &mut found);
-    check_settings(spec, settings, &mut found);
+    flags::check(spec, settings, &mut found);
     check_security(spec, &mut found);
     check_certificates(resource, record, &mut found);
     check_backup(spec, &mut found);
@@ -351,30 +353,11 @@ fn policy(spec: RetentionPolicy) -> VolumePolicy {
     }
 }
 
-/// The settings that are the user's, by the word of the program that will get them.
-fn check_settings(spec: &KvClusterSpec, settings: SettingsCheck, found: &mut Findings) {
-    let reserved = |key: &String| RESERVED_CONFIG.contains(&key.as_str());
-    if spec.config.keys().any(reserved) {
-        return;
-    }
-    match settings(&spec.config) {
-        Ok(warnings) => {
-            for warning in warnings {
-                found.warn(format!("spec.config: {warning}"));
-            }
-        }
-        Err(why) => found.refuse("spec.config", why),
-    }
-}
-
 /// Maps and lists whose keys are partly the operator's.
 fn check_texts(spec: &KvClusterSpec, found: &mut Findings) {
     for key in spec.config.keys() {
-        if RESERVED_CONFIG.contains(&key.as_str()) {
-            found.refuse(
-                format!("spec.config.{key}"),
-                "is set by the operator; leave it out",
-            );
+        if let Some(why) = flags::not_in_config(key) {
+            found.refuse(format!("spec.config.{key}"), why);
         }
     }
     for (field, map) in [

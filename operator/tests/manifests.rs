@@ -90,6 +90,34 @@ fn mistakes_are_named_with_place_and_remedy() {
             "spec.config.data-dir: is set by the operator",
         ),
         (
+            "spec: {config: {experimental-data-dir: /x}}",
+            "spec.config.experimental-data-dir: is set by the operator",
+        ),
+        (
+            "spec: {config: {auto-compaction-retention: 1h}}",
+            "has a field of its own; use spec.autoCompaction.retention",
+        ),
+        (
+            "spec: {config: {quota-backend-bytes: '1'}}",
+            "spec.config.quota-backend-bytes: has a field of its own; use spec.quotaBackendBytes",
+        ),
+        (
+            "spec: {config: {a: '1', max-wals: refused}}",
+            "spec.config.max-wals: --max-wals=refused is not allowed",
+        ),
+        (
+            "spec: {autoCompaction: {retention: refused}}",
+            "spec.autoCompaction.retention: --auto-compaction-retention=refused is not allowed",
+        ),
+        (
+            "spec: {autoCompaction: {mode: periodic}}",
+            "`periodic` is not known; write one of Periodic, Revision",
+        ),
+        (
+            "spec: {quotaBackendBytes: -1}",
+            "spec.quotaBackendBytes: -1 is out of range",
+        ),
+        (
             "spec: {auth: {enabled: true}}",
             "spec.auth.rootSecretName: is needed",
         ),

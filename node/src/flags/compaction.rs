@@ -151,8 +151,10 @@ fn refuse(text: &str, why: String) -> Result<AutoCompaction, UsageError> {
     )))
 }
 
+/// The beginning of a text, on one line.
 fn shown(text: &str) -> String {
-    text.chars().take(TEXT_BYTES_MAX).collect()
+    let beginning = text.chars().take(TEXT_BYTES_MAX);
+    beginning.flat_map(char::escape_debug).collect()
 }
 
 #[cfg(test)]

@@ -86,6 +86,12 @@ pub const RESERVED_CONFIG: [&str; 25] = [
     "peer-trusted-ca-file",
     "trusted-ca-file",
 ];
+/// Settings of the node that a field of the spec is for, and which.
+pub const CONFIG_WITH_FIELD: [(&str, &str); 3] = [
+    ("auto-compaction-mode", "spec.autoCompaction.mode"),
+    ("auto-compaction-retention", "spec.autoCompaction.retention"),
+    ("quota-backend-bytes", "spec.quotaBackendBytes"),
+];
 /// The longest name of a cluster: revision labels of its pods add 18 characters.
 pub const NAME_LENGTH_MAX: usize = 45;
 /// The most voting members: beyond, each write costs more than a further failure saves.

@@ -120,6 +120,11 @@ pub(super) const RULES: &[CelRule] = &[
         "set by the operator",
     ),
     rule(
+        &["spec", "config"],
+        "!self.exists(k, k in ['auto-compaction-mode','auto-compaction-retention','quota-backend-bytes'])",
+        "use spec.autoCompaction and spec.quotaBackendBytes",
+    ),
+    rule(
         &["spec", "backup"],
         "!has(self.schedule) || has(self.destination)",
         "a schedule needs a destination",

@@ -208,6 +208,12 @@ pub const CASES: &[Case] = &[
         r#"{"spec":{"config":{"data-dir":"/tmp"}}}"#,
     ),
     new(
+        "spec.config",
+        "use spec.autoCompaction and spec.quotaBackendBytes",
+        r#"{"spec":{"autoCompaction":{"mode":"Revision","retention":"1000"}}}"#,
+        r#"{"spec":{"config":{"auto-compaction-retention":"1h"}}}"#,
+    ),
+    new(
         "spec.backup",
         "a schedule needs a destination",
         r#"{"spec":{"backup":{"schedule":"0 * * * *","destination":{"s3":{"bucket":"b"}}}}}"#,

@@ -1,0 +1,82 @@
+//! The settings of the members that a spec contains, judged by the program that will get them.
+//!
+//! PURE. Assumes that the program judges settings as it will when it starts. Must not know: what a
+//! setting means, how it reaches a member.
+
+use super::{Findings, SettingsCheck};
+use crate::crd::{AutoCompactionMode, CONFIG_WITH_FIELD, KvClusterSpec, RESERVED_CONFIG};
+use std::collections::BTreeMap;
+
+/// The settings that are the user's, by the word of the program that will get them: each field by
+/// itself, so that the one that is wrong is named, and then all together.
+pub(super) fn check(spec: &KvClusterSpec, settings: SettingsCheck, found: &mut Findings) {
+    if spec.config.keys().any(|key| not_in_config(key).is_some()) {
+        return;
+    }
+    let setting = |name: &str, value: String| (name.to_owned(), value);
+    let mode = match spec.auto_compaction.mode {
+        AutoCompactionMode::Periodic => "periodic",
+        AutoCompactionMode::Revision => "revision",
+    };
+    let retention = spec.auto_compaction.retention.clone();
+    let quota = spec.quota_backend_bytes.filter(|quota| *quota >= 0);
+    let quota = quota.map(|bytes| setting("quota-backend-bytes", bytes.to_string()));
+    let parts: [(&str, BTreeMap<String, String>); 3] = [
+        ("spec.config", spec.config.clone()),
+        (
+            "spec.autoCompaction.retention",
+            BTreeMap::from([
+                setting("auto-compaction-mode", mode.to_owned()),
+                setting("auto-compaction-retention", retention),
+            ]),
+        ),
+        ("spec.quotaBackendBytes", quota.into_iter().collect()),
+    ];
+    let errors = found.errors.len();
+    for (path, part) in &parts {
+        if let Err(why) = settings(part) {
+            found.refuse(culprit(path, part, &why, settings), why);
+        }
+    }
+    if found.errors.len() > errors {
+        return;
+    }
+    match settings(&parts.into_iter().flat_map(|(_, part)| part).collect()) {
+        Ok(warnings) => {
+            for warning in warnings {
+                found.warn(format!("spec.config: {warning}"));
+            }
+        }
+        Err(why) => found.refuse("spec", why),
+    }
+}
+
+/// The one key of `spec.config` that is refused with the same words when it is alone, if there is
+/// one; otherwise the field.
+fn culprit(
+    path: &str,
+    part: &BTreeMap<String, String>,
+    why: &str,
+    settings: SettingsCheck,
+) -> String {
+    let alone = |(key, value): &(&String, &String)| {
+        let one = BTreeMap::from([((*key).clone(), (*value).clone())]);
+        settings(&one).is_err_and(|said| said == why)
+    };
+    match part.iter().find(alone) {
+        Some((key, _)) if path == "spec.config" => format!("{path}.{key}"),
+        _ => path.to_owned(),
+    }
+}
+
+/// Why a setting has no place in `spec.config`.
+pub(super) fn not_in_config(key: &str) -> Option<String> {
+    // Members take the names of older releases too.
+    let name = key.strip_prefix("experimental-").unwrap_or(key);
+    if RESERVED_CONFIG.contains(&name) {
+        return Some("is set by the operator; leave it out".to_owned());
+    }
+    let mut fields = CONFIG_WITH_FIELD.iter();
+    let (_, field) = fields.find(|(with_field, _)| *with_field == name)?;
+    Some(format!("has a field of its own; use {field}"))
+}
