@@ -5,6 +5,8 @@
 //! Assumes nothing about who leads. Must not know: the log, the network, where settings come from.
 
 pub mod schedule;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use crate::config::AutoCompaction;
 use crate::env::Clock;

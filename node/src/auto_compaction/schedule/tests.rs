@@ -135,6 +135,22 @@ fn by_time_it_begins_after_the_retention_and_repeats_every_period() {
 }
 
 #[test]
+fn a_period_that_does_not_divide_evenly_is_not_stretched() {
+    let mut world = World::new(periodic(1_005));
+    for _ in 0..1_000 {
+        world.write(1);
+        world.advance(10);
+    }
+    let times = world.proposed.iter().map(|(at_ms, _)| *at_ms);
+    let gaps: Vec<u64> = times
+        .clone()
+        .zip(times.skip(1))
+        .map(|(one, next)| next - one)
+        .collect();
+    assert_eq!(gaps, [1_010; 8]);
+}
+
+#[test]
 fn by_number_it_looks_every_five_minutes() {
     let mut world = World::new(AutoCompaction::Revision { keep: 7 });
     world.write_for(21 * MINUTE);
@@ -219,6 +235,10 @@ fn settings_that_change_hold_at_once() {
     world.set(periodic(HOUR));
     // Samples of the longer retention tell where the store was an hour ago.
     assert_eq!(world.proposed(), [(300, 241)]);
+    // Also when the last compaction is not a period ago.
+    world.set(periodic(30 * MINUTE));
+    assert_eq!(world.proposed(), [(300, 271)]);
+    world.set(periodic(HOUR));
     world.write_for(HOUR);
     assert_eq!(world.proposed().len(), 1);
     world.set(AutoCompaction::Off);

@@ -2,36 +2,15 @@
 
 use super::cluster::TestCluster;
 use crate::auto_compaction::AutoCompactor;
+use crate::auto_compaction::tests::HandClock;
 use crate::config::AutoCompaction;
 use crate::env::Clock;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
-
-/// Time stands still until a test moves it.
-#[derive(Default)]
-struct HandClock(AtomicU64);
-
-impl HandClock {
-    fn advance(&self, by: Duration) {
-        self.0
-            .fetch_add(u64::try_from(by.as_nanos()).unwrap(), Ordering::Relaxed);
-    }
-}
-
-impl Clock for HandClock {
-    fn monotonic_ns(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn unix_ms(&self) -> u64 {
-        self.monotonic_ns() / 1_000_000
-    }
-}
 
 /// Three members, the settings of all, and a compactor for each.
 struct Compacted {
