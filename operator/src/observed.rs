@@ -112,6 +112,8 @@ pub struct LifeView {
     pub uid: SlotUid,
     /// How it fares.
     pub state: LifeState,
+    /// When it began, where the platform knows.
+    pub began: Option<UnixMs>,
     /// It passes its readiness check.
     pub ready: bool,
     /// Since when it passes, where the platform knows.

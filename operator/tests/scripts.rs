@@ -6,7 +6,7 @@
 //! | `create N` | a new object that wants N members |
 //! | `template [bad=yes]` | from now on the platform has templates, and this is a new one |
 //! | `spec key=value…` | edits it: `replicas`, `size` (GiB), `paused`, `hibernate`, `retain`, `delete` |
-//! | `sizes HOW` | volumes have sizes; they grow `online`, `remounted`, `refused`, `unknown`, `failing`, `slow` |
+//! | `sizes HOW` | volumes have sizes; how they grow: `online`, `remounted`, `stubborn`, `refused`, … |
 //! | `forget` | somebody else deletes the set and leaves its lives alone |
 //! | `orphans yes` or `no` | the lives of a set that was deleted stay alone; the new set takes them over |
 //! | `run` | passes until nothing happens, without output |
@@ -375,6 +375,7 @@ impl Runner for Script {
                 world.growing = Some(match positional.first() {
                     Some(&"online") => Growing::Online,
                     Some(&"remounted") => Growing::Remounted,
+                    Some(&"stubborn") => Growing::Stubborn,
                     Some(&"refused") => Growing::Refused,
                     Some(&"unknown") => Growing::Unknown,
                     Some(&"failing") => Growing::Failing,

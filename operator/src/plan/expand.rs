@@ -9,7 +9,7 @@
 use super::guard::{STOP, pass};
 use super::{Decision, Facts, Note, Outcome, Reason, Step, Verdict, evidence, note};
 use crate::ids::{Slot, UnixMs};
-use crate::observed::{Growth, LifeState, Seen, VolumeView};
+use crate::observed::{Growth, LifeState, LifeView, Seen, VolumeView};
 use crate::planted::Bug;
 use crate::quantity::show_bytes;
 use crate::record::{ExpandVolumes, Operation, OperationKind};
@@ -78,11 +78,11 @@ fn obstacle(facts: &Facts, volumes: &[Sized]) -> Option<Note> {
     volumes
         .iter()
         .filter(|volume| !volume.is_done(wanted))
-        .find_map(|volume| stuck(volume, wanted))
+        .find_map(|volume| stuck(facts, volume, wanted))
 }
 
 /// Why a volume that is not done will not be by waiting.
-fn stuck(volume: &Sized, wanted: u64) -> Option<Note> {
+fn stuck(facts: &Facts, volume: &Sized, wanted: u64) -> Option<Note> {
     let (slot, size) = (volume.slot, show_bytes(wanted));
     let has = show_bytes(volume.capacity);
     match &volume.volume.growth {
@@ -107,8 +107,27 @@ fn stuck(volume: &Sized, wanted: u64) -> Option<Note> {
                  set spec.storage.size to what can be had, {has} or more."
             ),
         )),
+        Growth::Unmounted { since } if is_in_vain(facts, slot, *since) => Some(note(
+            Reason::ResizeFailed,
+            format!(
+                "What is on the volume of slot {slot} did not grow to {size}, although its user began \
+                 anew. The events of the claim say why; nobody is stopped for it again."
+            ),
+        )),
         _ => None,
     }
+}
+
+/// Whether what runs in the slot began after its volume had grown: it has mounted it then.
+fn has_mounted(life: &LifeView, since: UnixMs) -> bool {
+    life.began.is_some_and(|began| began > since)
+}
+
+/// It was mounted anew long enough ago, and what is on it is still as small.
+fn is_in_vain(facts: &Facts, slot: Slot, since: UnixMs) -> bool {
+    let mounted = facts.life(slot).filter(|life| has_mounted(life, since));
+    let began = mounted.and_then(|life| life.began);
+    began.is_some_and(|began| facts.observed.now >= began.plus(GROWS_IN_USE_MS))
 }
 
 /// The set names another size for the volumes it makes.
@@ -127,7 +146,7 @@ pub(super) fn decide(facts: &Facts, _: &mut Vec<Verdict>) -> Decision {
     };
     let volumes = sized(facts);
     if let Some(note) = obstacle(facts, &volumes) {
-        return Decision::Wait(note);
+        return Decision::Mention(note);
     }
     let wanted = facts.desired.storage_bytes;
     let due = volumes.iter().any(|volume| !volume.is_done(wanted));
@@ -238,8 +257,8 @@ fn remount(facts: &Facts, slot: Slot, since: UnixMs, verdicts: &mut Vec<Verdict>
     let life = facts
         .life(slot)
         .filter(|life| life.state == LifeState::Running);
-    // One that began since has mounted it already: stopping it again would not help.
-    let older = life.filter(|life| life.ready_since.is_none_or(|ready| ready <= since));
+    // Stopping one that has mounted it already would not help, and it might never come up.
+    let older = life.filter(|life| !has_mounted(life, since));
     let (true, Some(life)) = (late, older) else {
         return waiting(hint);
     };

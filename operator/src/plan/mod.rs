@@ -45,7 +45,8 @@ use crate::observed::Observed;
 /// What to do now, and why.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Plan {
-    /// The rule that decided, in the words of the planner's order.
+    /// The rule that decided, or else the first that had something to say, in the words of the
+    /// planner's order.
     pub rule: &'static str,
     /// The one effect of this pass; `None` when there is nothing to do or something to wait for.
     pub step: Option<Step>,
@@ -317,10 +318,7 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Plan {
                     requeue,
                 };
             }
-            Decision::Mention(note) => {
-                notes.push(note);
-                continue;
-            }
+            Decision::Mention(note) => notes.push(note),
             Decision::Wait(note) => {
                 notes.push(note);
                 asking = asking.max(Asked::WhileWaiting);

@@ -19,6 +19,7 @@ use quorate_operator::record::{LastMember, OperationKind, Record};
 
 pub struct Life {
     pub uid: u64,
+    pub began: UnixMs,
     pub volume: Option<u64>,
     pub dead: Option<Death>,
     /// The template it began with.
@@ -41,8 +42,8 @@ pub struct Volume {
     pub directory: u64,
     pub requested: u64,
     pub capacity: u64,
-    /// The life that is to end before the capacity is what was requested.
-    pub mounted_by: Option<u64>,
+    /// The life that is to end before the capacity is what was requested, and since when.
+    pub mounted_by: Option<(u64, UnixMs)>,
     /// Whose data it holds.
     pub joined: Option<(ClusterUuid, MemberId)>,
     /// Of which epoch.
@@ -56,6 +57,8 @@ pub enum Growing {
     Online,
     /// Once their user has begun anew.
     Remounted,
+    /// Not even then.
+    Stubborn,
     /// Their class does not allow it.
     Refused,
     /// Whether their class allows it cannot be read.
@@ -214,6 +217,7 @@ impl World {
                     slot,
                     Life {
                         uid,
+                        began: UnixMs(self.now),
                         volume: Some(volume),
                         dead: None,
                         revision: self.revision.unwrap_or(0),
@@ -230,7 +234,9 @@ impl World {
         }
         for (slot, volume) in &mut self.volumes {
             let life = self.lives.get(slot).map(|life| life.uid);
-            let remounted = volume.mounted_by.is_some() && life != volume.mounted_by;
+            let mounted_by = volume.mounted_by.map(|(life, _)| life);
+            let stubborn = self.growing == Some(Growing::Stubborn);
+            let remounted = mounted_by.is_some() && life != mounted_by && !stubborn;
             if self.growing == Some(Growing::Online) || remounted {
                 volume.capacity = volume.capacity.max(volume.requested);
                 volume.mounted_by = None;
@@ -298,37 +304,39 @@ impl World {
         })
     }
 
-    pub fn observe(&self) -> Observed {
-        let life = |(slot, life): (&Slot, &Life)| {
-            let bad = self.bad.contains(&life.revision);
-            let state = match life.dead.clone() {
-                Some(death) => LifeState::Dead(death),
-                None if life.stopping => LifeState::Stopping,
-                None if bad => LifeState::CrashLooping {
-                    restarts: 2,
-                    exit: "exit code 1".to_owned(),
-                    out_of_memory: false,
-                },
-                None => LifeState::Running,
-            };
-            let view = LifeView {
-                uid: SlotUid(format!("p{}", life.uid)),
-                ready: state == LifeState::Running,
-                state,
-                volume: life.volume.map(|uid| VolumeUid(format!("v{uid}"))),
-                label: format!("example-{slot}"),
-                endpoint: None,
-                role_label: life.label,
-                wants_role_label: self.revision.is_some(),
-                ready_since: None,
-                outdated: self.revision.is_some_and(|newest| newest != life.revision),
-                trouble: None,
-                host: None,
-                orphan: life.orphan,
-                epoch: Some(life.epoch),
-            };
-            (*slot, view)
+    fn life_view(&self, slot: Slot, life: &Life) -> LifeView {
+        let bad = self.bad.contains(&life.revision);
+        let state = match life.dead.clone() {
+            Some(death) => LifeState::Dead(death),
+            None if life.stopping => LifeState::Stopping,
+            None if bad => LifeState::CrashLooping {
+                restarts: 2,
+                exit: "exit code 1".to_owned(),
+                out_of_memory: false,
+            },
+            None => LifeState::Running,
         };
+        LifeView {
+            uid: SlotUid(format!("p{}", life.uid)),
+            ready: state == LifeState::Running,
+            state,
+            volume: life.volume.map(|uid| VolumeUid(format!("v{uid}"))),
+            label: format!("example-{slot}"),
+            endpoint: None,
+            role_label: life.label,
+            wants_role_label: self.revision.is_some(),
+            began: Some(life.began),
+            ready_since: None,
+            outdated: self.revision.is_some_and(|newest| newest != life.revision),
+            trouble: None,
+            host: None,
+            orphan: life.orphan,
+            epoch: Some(life.epoch),
+        }
+    }
+
+    pub fn observe(&self) -> Observed {
+        let life = |(slot, life): (&Slot, &Life)| (*slot, self.life_view(*slot, life));
         let volume = |(slot, volume): (&Slot, &Volume)| {
             let view = VolumeView {
                 uid: VolumeUid(format!("v{}", volume.uid)),
@@ -372,8 +380,10 @@ impl World {
     }
 
     fn growth(&self, volume: &Volume) -> Growth {
+        if let Some((_, since)) = volume.mounted_by {
+            return Growth::Unmounted { since };
+        }
         match self.growing {
-            _ if volume.mounted_by.is_some() => Growth::Unmounted { since: UnixMs(0) },
             Some(Growing::Refused) => Growth::Refused("class x forbids it".to_owned()),
             Some(Growing::Unknown) => Growth::Unknown("forbidden".to_owned()),
             Some(Growing::Failing) => Growth::Failed("no space left".to_owned()),
@@ -613,8 +623,8 @@ impl World {
         }
         assert!(bytes >= volume.capacity, "a volume is to shrink");
         volume.requested = bytes;
-        if self.growing == Some(Growing::Remounted) {
-            volume.mounted_by = life;
+        if let Some(Growing::Remounted | Growing::Stubborn) = self.growing {
+            volume.mounted_by = life.map(|life| (life, UnixMs(self.now)));
         }
         Ok(())
     }

@@ -39,6 +39,7 @@ pub(super) fn view(
     let ip = status.and_then(|status| status.pod_ip.as_ref());
     LifeView {
         uid: SlotUid(pod.metadata.uid.clone().unwrap_or_default()),
+        began: pod.metadata.creation_timestamp.as_ref().map(unix_ms),
         ready: ready.is_some(),
         ready_since: ready.and_then(|(_, since)| since),
         outdated: revision.is_some_and(|newest| label(REVISION).is_some_and(|its| its != newest)),
@@ -304,7 +305,7 @@ mod tests {
 
     fn pod(status: &Value) -> Pod {
         let meta = json!({"name": "orders-1", "uid": "p1",
-            "labels": {"quorate.dev/role": "voter", "controller-revision-hash": "r1"}});
+            "creationTimestamp": "2026-01-01T00:00:20Z", "labels": {"quorate.dev/role": "voter", "controller-revision-hash": "r1"}});
         let body = json!({"metadata": meta, "spec": {"containers": []}, "status": status});
         serde_json::from_value(body).unwrap()
     }
@@ -362,6 +363,8 @@ mod tests {
             (LifeState::Running, true, false)
         );
         assert_eq!(seen.volume, Some(VolumeUid::from("c1")));
+        // The pod, and not its container: only a new pod mounts its volume anew.
+        assert_eq!(seen.began, Some(UnixMs(1_767_225_620_000)));
         assert_eq!(seen.role_label, Some(Role::Voter));
         assert_eq!(seen.endpoint.as_deref(), Some("10.0.0.7:2379"));
         let status = container(&running, 0, &json!({}));

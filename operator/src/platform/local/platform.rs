@@ -47,6 +47,7 @@ impl Local {
         };
         LifeView {
             uid: life.uid.clone(),
+            began: Some(life.started_at),
             ready: node.and_then(Seen::known).is_some_and(|node| node.ready),
             state,
             volume: Some(life.volume.clone()),
@@ -366,6 +367,7 @@ fn waiting_for_volume(slot: Slot, epoch: u64) -> LifeView {
     LifeView {
         // It will begin with what is due then.
         epoch: Some(epoch),
+        began: None,
         ready_since: None,
         outdated: false,
         trouble: None,
