@@ -14,13 +14,14 @@ use serde_json::{Value, json};
 use super::Error;
 use super::access::{call, failed};
 use super::claims::{self, RETAINED_FROM};
-use super::names::{FIELD_MANAGER, LABEL_ROLE, role_name};
+use super::names::{FIELD_MANAGER, LABEL_ROLE, PodAddresses, role_name};
 use super::objects::{INPUTS, ISSUER_GROUP, Object, RENDERED};
 use super::platform::Kubernetes;
 use crate::ids::{Slot, SlotUid, VolumeUid};
 use crate::observed::{Role, Stamp};
 use crate::plan::Step;
 use crate::planted::Bug;
+use crate::platform::members::Members;
 use crate::quantity;
 use crate::reconcile::Observation;
 
@@ -116,7 +117,8 @@ impl Kubernetes {
             }
             Step::OrphanSlots => self.delete_set(DeleteParams::orphan()).await,
             Step::StopSlot { slot, uid, asking } => {
-                if let (Some(members), Some(_)) = (&mut self.members, asking) {
+                if asking.is_some() {
+                    let members = self.members()?;
                     members.ask_to_stop(observation, *asking).await?;
                 }
                 self.stop(*slot, uid).await
@@ -132,13 +134,17 @@ impl Kubernetes {
             | Step::TransferLeader { .. }
             | Step::MemberRemove { .. } => {
                 let names = self.sight()?.names.clone();
-                let Some(members) = &mut self.members else {
-                    return Err(Error::Refused("nothing was observed yet".to_owned()));
-                };
                 let name = |slot| names.pod(slot);
-                Ok(members.call(observation, step, name).await?)
+                Ok(self.members()?.call(observation, step, name).await?)
             }
         }
+    }
+
+    /// Whom this pass asked; a call without them is refused, never left out.
+    fn members(&mut self) -> Result<&mut Members<PodAddresses>, Error> {
+        self.members
+            .as_mut()
+            .ok_or_else(|| Error::Refused("no member was asked yet".to_owned()))
     }
 
     async fn stop(&self, slot: Slot, uid: &SlotUid) -> Result<(), Error> {
