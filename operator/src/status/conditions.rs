@@ -4,7 +4,7 @@
 //! `lastTransitionTime` moves only when `status` flips. All are present from the first write on.
 
 use super::degraded::degraded;
-use super::{Inputs, evidence, now, quorum_state};
+use super::{Inputs, evidence, now, quorum_state, size_wanted};
 use crate::certificates::Encryption;
 use crate::crd::{ANNOTATION_ROTATE_CERTIFICATES, ConditionStatus, KvClusterStatus};
 use crate::ids::MemberId;
@@ -458,7 +458,7 @@ fn storage_ready(facts: &Facts, inputs: &Inputs) -> Finding {
             finding(type_, "False", "StaleVolume", message)
         }
         None if grows(inputs) => {
-            let size = &inputs.resource.spec.storage.size;
+            let size = size_wanted(inputs);
             let message = format!("Every volume grows to {size}.");
             finding(type_, "False", "Resizing", message)
         }

@@ -23,7 +23,7 @@ use crate::ids::UnixMs;
 use crate::ledger::time;
 use crate::observed::{Observed, Seen};
 use crate::plan::{Facts, Plan, Reason, quorum};
-use crate::quantity::show_bytes;
+use crate::quantity::{bytes, show_bytes};
 use crate::record::{OperationKind, Record};
 
 /// Everything a status is made of.
@@ -197,12 +197,25 @@ fn version(inputs: &Inputs, previous: &KvClusterStatus, status: &KvClusterStatus
     }
 }
 
+/// The size in force, in the user's words where it is theirs: a spec that is refused says another.
+fn size_wanted(inputs: &Inputs) -> String {
+    let (theirs, ours) = (
+        &inputs.resource.spec.storage.size,
+        inputs.desired.storage_bytes,
+    );
+    if bytes(theirs) == Some(ours) {
+        theirs.clone()
+    } else {
+        show_bytes(ours)
+    }
+}
+
 fn storage(inputs: &Inputs) -> StorageStatus {
     let volumes = inputs.observed.volumes.known();
     let capacities = volumes.into_iter().flat_map(|volumes| volumes.values());
     let smallest = capacities.filter_map(|volume| volume.capacity_bytes).min();
     StorageStatus {
-        requested: Some(inputs.resource.spec.storage.size.clone()),
+        requested: Some(size_wanted(inputs)),
         capacity: smallest.map(show_bytes),
         resizing: matches!(
             inputs

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::passes::{Operator, condition, delete, message, names, serving};
+use super::passes::{Operator, condition, delete, message, names, serving, status};
 use super::sets::{Around, edit};
 
 /// What the API server has of everything that the spec is rendered into.
@@ -32,7 +32,10 @@ async fn h43_a_spec_that_is_refused_reaches_no_object() {
     let (before, pods) = (rendered(&around), around.api.store().all("pods"));
 
     edit(&around, &settings("refused"));
+    edit(&around, &json!({"spec": {"storage": {"size": "10Gi"}}}));
     operator.passes(20).await;
+    let storage = status(&around).storage.expect("it is there");
+    assert_eq!(storage.requested.as_deref(), Some("8Gi"), "not in force");
     let said = condition(&around, "Degraded");
     assert_eq!(said, ("True".to_owned(), "InvalidSpec".to_owned()));
     assert_eq!(rendered(&around), before, "a refused spec was rendered");
@@ -54,6 +57,7 @@ async fn h43_a_spec_that_is_refused_reaches_no_object() {
     next.passes(20).await;
     assert_eq!(rendered(&around), before, "the next operator rendered it");
 
+    edit(&around, &json!({"spec": {"storage": {"size": "8Gi"}}}));
     edit(&around, &settings("50"));
     next.converged().await;
     assert_eq!(condition(&around, "Degraded").0, "False");
