@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod limits;
+pub mod settings;
 pub mod tls;
 
 /// Keys with their history, and changes of them.

@@ -263,6 +263,37 @@ fn a_member_that_cannot_start_says_why_and_starts_when_it_can() {
 }
 
 #[test]
+fn settings_change_under_members_that_go_on() {
+    let mut up = Up::new(3);
+    up.start();
+    up.wait_voters(3);
+    let before = members_of(&up.data());
+    let manifest = fs::read_to_string(up.manifest()).expect("the manifest");
+    let new =
+        "  quotaBackendBytes: 77777777\n  autoCompaction: {mode: Revision, retention: \"5\"}\n";
+    up.write_text(&format!("{manifest}{new}"));
+    for slot in 0..3 {
+        wait_for("the quota to be in force", || {
+            let page = http(up.port(slot), "GET", "/metrics", "");
+            page.is_ok_and(|(_, text)| text.contains("quota_backend_bytes 77777777"))
+        });
+    }
+    let file = fs::read_to_string(up.data().join("settings")).expect("the file");
+    assert!(file.contains("auto-compaction-mode=revision\n"), "{file}");
+    wait_for("everybody to have confirmed it", || {
+        let conditions = up.status("/conditions");
+        let conditions = conditions
+            .as_ref()
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten();
+        let mut progress = conditions.filter(|condition| condition["type"] == "Progressing");
+        progress.any(|progress| progress["reason"] == "Idle")
+    });
+    assert_eq!(members_of(&up.data()), before, "a member ended for it");
+}
+
+#[test]
 fn a_second_up_on_the_same_directory_is_told_who_has_it() {
     let mut up = Up::new(1);
     up.start();

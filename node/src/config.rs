@@ -78,6 +78,30 @@ impl fmt::Display for AutoCompaction {
     }
 }
 
+/// etcd's quota when none is given, bytes.
+pub const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
+
+/// What a node can be told while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HotSettings {
+    /// From which level on lines are logged: `debug`, `info`, `warn` or `error`.
+    pub log_level: &'static str,
+    /// Largest size of the stored history, bytes; `None` for no limit.
+    pub quota_backend_bytes: Option<u64>,
+    /// Which revisions are forgotten without anybody asking.
+    pub auto_compaction: AutoCompaction,
+}
+
+impl Default for HotSettings {
+    fn default() -> Self {
+        Self {
+            log_level: "info",
+            quota_backend_bytes: Some(QUOTA_BYTES_DEFAULT),
+            auto_compaction: AutoCompaction::Off,
+        }
+    }
+}
+
 /// Everything that `run` needs. Each value has been checked by whoever built it.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -112,10 +136,10 @@ pub struct NodeConfig {
     pub snapshot_count: u64,
     /// Entries kept behind the applied index for followers that lag.
     pub snapshot_catchup_entries: u64,
-    /// Largest size of the stored history, bytes; `None` for no limit.
-    pub quota_backend_bytes: Option<u64>,
-    /// Which revisions are forgotten without anybody asking.
-    pub auto_compaction: AutoCompaction,
+    /// What may change while the node runs, as it is without a file.
+    pub hot: HotSettings,
+    /// File of such settings, which win over `hot` and are read again when they change.
+    pub settings_file: Option<PathBuf>,
     /// Largest encoded request, bytes; more than [`REQUEST_BYTES_MAX`] counts as that.
     pub max_request_bytes: usize,
     /// Most operations in one branch of a transaction.
@@ -149,8 +173,8 @@ impl NodeConfig {
             election_ms: 1000,
             snapshot_count: 10_000,
             snapshot_catchup_entries: 5_000,
-            quota_backend_bytes: Some(2 << 30),
-            auto_compaction: AutoCompaction::Off,
+            hot: HotSettings::default(),
+            settings_file: None,
             max_request_bytes: 1_572_864,
             max_txn_ops: 128,
             max_concurrent_streams: u32::MAX,

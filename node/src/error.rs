@@ -4,6 +4,7 @@
 
 use crate::replica::LifeError;
 use crate::server::ServeError;
+use crate::settings::SettingsError;
 use crate::tls::TlsError;
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +21,9 @@ pub enum RunError {
     /// Certificate files.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The file of settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// The peer port.
     #[error(
         "cannot listen on {address} for peers: {source}. Choose a free address, or stop what holds \
@@ -52,6 +56,7 @@ impl RunError {
             Self::Replica(_)
             | Self::Serve(_)
             | Self::Tls(_)
+            | Self::Settings(_)
             | Self::ListenPeer { .. }
             | Self::Random(_)
             | Self::Thread(_)

@@ -10,12 +10,14 @@ pub mod auto_compaction;
 pub mod config;
 pub mod env;
 pub mod error;
+mod file_stamp;
 pub mod flags;
 pub mod kv;
 pub mod logging;
 pub mod metrics;
 pub mod replica;
 pub mod server;
+pub mod settings;
 pub mod storage;
 pub mod tls;
 pub mod transport;
@@ -24,15 +26,14 @@ pub use config::NodeConfig;
 pub use error::RunError;
 
 use auto_compaction::AutoCompactor;
-use config::AutoCompaction;
 use env::Clock;
 use env::real::{RealDisk, SystemClock, SystemRng};
 use metrics::Metrics;
 use replica::{Doors, Handle, Replica};
+use settings::Settings;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use transport::PeerPort;
 
@@ -43,7 +44,6 @@ pub struct Node {
     server: Option<server::Running>,
     /// Taken by a stop.
     compactor: Option<auto_compaction::Running>,
-    auto_compaction: watch::Sender<AutoCompaction>,
     client_addrs: Vec<SocketAddr>,
     admin_addr: Option<SocketAddr>,
     shutdown: CancellationToken,
@@ -60,6 +60,12 @@ impl Node {
         let metrics = Arc::new(Metrics::default());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let tls = tls::Ports::open(&config.tls, &clock, &metrics.tls)?;
+        let settings = Settings::open(
+            config.hot.clone(),
+            config.settings_file.clone(),
+            &metrics.server,
+        )?;
+        let auto_compaction = settings.auto_compaction();
         let (listeners, peer_addrs) = listen_peers(&config.listen_peer)?;
         if config.advertise_peer_urls.is_empty() {
             let scheme = if tls.peer.is_some() { "https" } else { "http" };
@@ -84,10 +90,10 @@ impl Node {
             replica.handle(),
             metrics,
             tls,
+            Arc::new(settings),
             &shutdown,
         )?;
-        let (auto_compaction, settings) = watch::channel(config.auto_compaction);
-        let compactor = AutoCompactor::new(settings, replica.handle(), clock)
+        let compactor = AutoCompactor::new(auto_compaction, replica.handle(), clock)
             .start(shutdown.clone())
             .map_err(|error| {
                 shutdown.cancel();
@@ -99,7 +105,6 @@ impl Node {
             admin_addr: server.admin_addr(),
             server: Some(server),
             compactor: Some(compactor),
-            auto_compaction,
             shutdown,
             peer_addrs,
         })
@@ -109,15 +114,6 @@ impl Node {
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.replica.handle()
-    }
-
-    /// Changes which revisions are forgotten without anybody asking; in force at once.
-    pub fn set_auto_compaction(&self, settings: AutoCompaction) {
-        self.auto_compaction.send_if_modified(|now| {
-            let is_new = *now != settings;
-            *now = settings;
-            is_new
-        });
     }
 
     /// Where clients are served.

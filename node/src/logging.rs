@@ -1,59 +1,72 @@
 //! Log lines: one JSON object a line as etcd prints them (`level`, `ts`, `caller`, `msg`, fields),
 //! or plain text for people.
 //!
-//! Installs a process-wide subscriber once; must not know what is logged.
+//! Installs a process-wide subscriber once, whose level may change; must not know what is logged.
 
 use crate::flags::{LogConfig, LogOutput};
 use std::fmt;
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::registry::{LookupSpan, Registry};
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// The filter of this process, once there is one.
+static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// Installs the subscriber of this process.
 ///
 /// # Errors
 /// The log file cannot be opened, or a subscriber is installed already.
 pub fn init(config: &LogConfig) -> io::Result<()> {
-    // Chatter of the HTTP stack below warnings helps nobody who runs a store.
-    let filter = EnvFilter::new(format!("{},h2=warn,hyper=warn,tower=warn", config.level));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(false);
-    let installed = match (&config.output, config.json) {
-        (LogOutput::Stderr, true) => builder
-            .event_format(JsonLines)
-            .with_writer(io::stderr)
-            .try_init(),
-        (LogOutput::Stderr, false) => builder
-            .with_target(false)
-            .with_writer(io::stderr)
-            .try_init(),
-        (LogOutput::Stdout, true) => builder.event_format(JsonLines).try_init(),
-        (LogOutput::Stdout, false) => builder.with_target(false).try_init(),
-        (LogOutput::File(path), json) => {
-            let file = std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(path)?;
-            let builder = builder.with_writer(Mutex::new(file));
-            if json {
-                builder.event_format(JsonLines).try_init()
-            } else {
-                builder.with_target(false).try_init()
-            }
+    let (filter, handle) = reload::Layer::new(filter(config.level));
+    let writer = match &config.output {
+        LogOutput::Stderr => BoxMakeWriter::new(io::stderr),
+        LogOutput::Stdout => BoxMakeWriter::new(io::stdout),
+        LogOutput::File(path) => {
+            let mut options = std::fs::OpenOptions::new();
+            let file = options.create(true).append(true).open(path)?;
+            BoxMakeWriter::new(Mutex::new(file))
         }
     };
-    installed.map_err(io::Error::other)?;
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_writer(writer);
+    let lines = if config.json {
+        lines.event_format(JsonLines).boxed()
+    } else {
+        lines.with_target(false).boxed()
+    };
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
+    subscriber.try_init().map_err(io::Error::other)?;
+    // Nobody else sets it: a second subscriber was refused above.
+    let _ = FILTER.set(handle);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     Ok(())
+}
+
+/// From now on lines of this level and above are logged. Without [`init`], which an embedding
+/// program may have left out, the log is not ours and nothing happens.
+pub fn set_level(level: &str) {
+    if let Some(handle) = FILTER.get() {
+        // Fails only when the subscriber is gone, and with it the log.
+        let _ = handle.reload(filter(level));
+    }
+}
+
+fn filter(level: &str) -> EnvFilter {
+    // Chatter of the HTTP stack below warnings helps nobody who runs a store.
+    EnvFilter::new(format!("{level},h2=warn,hyper=warn,tower=warn"))
 }
 
 /// One JSON object a line.

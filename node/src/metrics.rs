@@ -109,6 +109,9 @@ families! {
         /// Effective quota, bytes.
         pub quota_bytes: gauge "etcd_server_quota_backend_bytes"
             "Effective quota of the stored history.";
+        /// Times the settings file was read again after a change, by outcome.
+        pub settings_reloads: counter_vec "quorate_settings_reloads_total" ["result"]
+            "The settings file read again after a change.";
         /// 1 for this member's ID.
         pub server_id: gauge_vec "etcd_server_id" ["server_id"]
             "1 for the ID of this member, in hexadecimal.";

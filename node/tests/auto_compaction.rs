@@ -1,7 +1,7 @@
 //! A whole node with the system's clock: the settings of automatic compaction reach the thread
 //! that follows them, at its start and while it runs, and it ends with the node.
 
-use quorate_node::config::AutoCompaction;
+use quorate_node::config::{AutoCompaction, HotSettings};
 use quorate_node::kv::{Op, Put};
 use quorate_node::replica::Bootstrap;
 use quorate_node::{Node, NodeConfig};
@@ -15,11 +15,24 @@ const SECOND: AutoCompaction = AutoCompaction::Periodic {
     retention_ms: 1_000,
 };
 
+/// Asks for a retention by time, as a file that is there whole or not at all.
+fn ask(data: &TempDir, retention: &str) {
+    let new = data.path().join("new");
+    let text = format!("auto-compaction-mode=periodic\nauto-compaction-retention={retention}\n");
+    std::fs::write(&new, text).expect("room for a file");
+    std::fs::rename(new, data.path().join("settings")).expect("the same directory");
+}
+
 async fn node(data: &TempDir, auto_compaction: AutoCompaction) -> Node {
+    let file = data.path().join("settings");
     let config = NodeConfig {
         heartbeat_ms: 50,
         election_ms: 500,
-        auto_compaction,
+        hot: HotSettings {
+            auto_compaction,
+            ..HotSettings::default()
+        },
+        settings_file: Some(file).filter(|file| file.exists()),
         ..NodeConfig::managed("lone", data.path().join("data"))
     };
     let node = Node::start(config).expect("a free port and an empty directory");
@@ -70,19 +83,17 @@ async fn a_node_compacts_as_it_was_started() {
 #[tokio::test]
 async fn a_node_that_runs_follows_new_settings() {
     let data = TempDir::new().expect("room for a directory");
+    ask(&data, "0");
     let node = node(&data, AutoCompaction::Off).await;
     write(&node).await;
-    node.set_auto_compaction(SECOND);
+    ask(&data, "1s");
     write_until_compacted(&node).await;
-    let kept = AutoCompaction::Periodic {
-        retention_ms: 3_600_000,
-    };
-    node.set_auto_compaction(kept);
+    ask(&data, "1h");
     let revision = write(&node).await;
-    node.set_auto_compaction(SECOND);
+    ask(&data, "1s");
     write_until_compacted(&node).await;
     assert!(write(&node).await > revision);
     // It waits for an hour now, and does not hold up the end.
-    node.set_auto_compaction(kept);
+    ask(&data, "1h");
     node.stop().await;
 }

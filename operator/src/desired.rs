@@ -41,6 +41,8 @@ pub struct Desired {
     pub recover_request: Option<Result<RecoverRequest, String>>,
     /// How long no quorum must have answered before a recovery begins, in milliseconds.
     pub min_outage_ms: i64,
+    /// Digest of the settings that members are to have in force while they run.
+    pub settings: String,
     /// Peer traffic is encrypted.
     pub tls_peer: bool,
     /// Client traffic is encrypted.

@@ -21,5 +21,6 @@ pub mod quantity;
 pub mod reconcile;
 pub mod record;
 pub mod requests;
+pub mod settings;
 pub mod status;
 pub mod validate;

@@ -269,8 +269,19 @@ pub struct NodeView {
     pub version: String,
     /// It serves linearizable reads.
     pub ready: bool,
+    /// The settings it takes while it runs.
+    pub settings: SettingsView,
     /// The certificate in force on each of its ports that is encrypted, by the port's name.
     pub certificates: BTreeMap<String, PortCertificate>,
+}
+
+/// The settings that a node takes while it runs, as far as it says.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SettingsView {
+    /// Digest of the file in force; `None` when it began without one.
+    pub digest: Option<String>,
+    /// Why the file as it is now is not in force, in its own words.
+    pub problem: Option<String>,
 }
 
 /// The certificate in force on one port of a node.

@@ -21,6 +21,10 @@ macro_rules! bugs {
 }
 
 bugs! {
+    /// H43: settings that members take while they run are part of the template.
+    HotSettingsInTemplate,
+    /// H43: nobody looks whether members took the settings.
+    SettingsUnconfirmed,
     /// H1, H51: records and status are written over whatever another operator wrote meanwhile.
     RecordWithoutVersion,
     /// H2: the first member is told to bootstrap again on another directory.

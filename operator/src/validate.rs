@@ -18,6 +18,7 @@ use crate::ids::ClusterUuid;
 use crate::quantity::{bytes, duration_ms};
 use crate::record::{OperationKind, Record};
 use crate::requests;
+use crate::settings;
 use std::collections::BTreeMap;
 
 /// Asks the members' program what it thinks of settings, flag name to value, without starting it:
@@ -109,6 +110,7 @@ pub fn validate(
             .get(ANNOTATION_RECOVER_QUORUM)
             .map(|text| requests::recover(text)),
         min_outage_ms: duration_ms(&spec.recovery.min_outage).unwrap_or(0),
+        settings: settings::file_digest(spec),
         tls_peer: spec.tls.peer.mode != TlsMode::Disabled,
         tls_client: spec.tls.client.mode != TlsMode::Disabled,
         backup: spec.backup.schedule.is_some() && !spec.backup.suspend,
@@ -391,7 +393,7 @@ fn check_texts(spec: &KvClusterSpec, found: &mut Findings) {
     if spec.quota_backend_bytes.is_some_and(|quota| quota < 0) {
         found.refuse(
             "spec.quotaBackendBytes",
-            "is negative; leave it out for no limit",
+            "is negative; leave it out for 2 GiB",
         );
     }
 }

@@ -55,6 +55,13 @@ fn fault(world: &mut World, rng: &mut Rng) {
             world.lagging = learners.filter(|_| rng.below(3) == 0).collect();
         }
         9 => world.lagging.clear(),
+        11 => {
+            world.desired.settings = format!("settings {}", rng.below(4));
+            world.deaf = (rng.below(2) == 0)
+                .then_some((slot, None))
+                .into_iter()
+                .collect();
+        }
         12 => world.desired.storage_bytes += 1 << 30,
         13 if world.growing.is_some() => {
             let ways = [
@@ -99,6 +106,7 @@ fn run(seed: u64) {
     }
     world.unreachable.clear();
     world.lagging.clear();
+    world.deaf.clear();
     world.stale = None;
     world.growing = world.growing.map(|_| Growing::Online);
     world.settle();

@@ -24,6 +24,7 @@
 //! | `intrude [S]`, `expel S` | somebody else adds a learner; removes the member in a slot |
 //! | `orphan` | somebody deletes the set and leaves what runs in it |
 //! | `lead SLOT`, `shrink N` | moves leadership; somebody else lowers the number of slots |
+//! | `settings DIGEST`, `deaf S [says=WHY]` | other settings to take while running; that slot does not take any before `heal` |
 //! | `brought missing\|good` | certificates of peers that somebody else keeps |
 //! | `remember`, `stale`, `fresh` | keeps the present membership; serves the kept one; no longer |
 
@@ -350,6 +351,7 @@ impl Runner for Script {
                 world.stuck.clear();
                 world.parted = false;
                 world.lagging.clear();
+                world.deaf.clear();
             }
             "lag" => {
                 let members = world.group.iter().flat_map(|group| &group.members);
@@ -415,6 +417,15 @@ impl Runner for Script {
             ),
             "expel" => world.expel(Slot(number()?)),
             "orphan" => world.count = None,
+            "settings" => {
+                let digest = positional.first().ok_or("which settings?")?;
+                world.desired.settings = (*digest).to_owned();
+            }
+            "deaf" => {
+                let says = keyed.iter().find(|(key, _)| *key == "says");
+                let problem = says.map(|(_, text)| (*text).to_owned());
+                world.deaf.insert(Slot(number()?), problem);
+            }
             "brought" => world.encryption = brought(positional.contains(&"missing")),
             other => return Err(format!("unknown command {other}").into()),
         }

@@ -23,7 +23,7 @@ pub struct IdentityResponse {
     /// Quorate's version.
     #[prost(string, tag = "7")]
     pub version: ::prost::alloc::string::String,
-    /// Digest of the configuration the process runs with, lower-case hex.
+    /// Digest of the settings file in force, lower-case hex; empty when the process has none.
     #[prost(string, tag = "8")]
     pub config_hash: ::prost::alloc::string::String,
     #[prost(uint32, tag = "9")]
@@ -49,6 +49,9 @@ pub struct IdentityResponse {
     pub commit: u64,
     #[prost(uint64, tag = "17")]
     pub applied: u64,
+    /// Why the settings file as it is now is not in force; empty when it is.
+    #[prost(string, tag = "18")]
+    pub config_problem: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PortCertificate {

@@ -1,13 +1,10 @@
 //! From checked syntax to a [`NodeConfig`]: etcd's static flags.
 
-use super::compaction::auto_compaction;
 use super::read::Raw;
-use super::{CalledAs, LogConfig, LogOutput, UsageError, tls, urls};
+use super::{CalledAs, LogConfig, LogOutput, UsageError, hot, tls, urls};
 use crate::config::{InitialMember, InitialState, NodeConfig, REQUEST_BYTES_MAX, Start};
 use std::path::PathBuf;
 
-/// etcd's default quota, bytes.
-const QUOTA_BYTES: u64 = 2 << 30;
 /// Longest election timeout, ms (as in etcd).
 const ELECTION_MS_MAX: u64 = 50_000;
 /// Longest name of a member, bytes.
@@ -205,11 +202,11 @@ pub(super) fn with_limits(raw: &Raw, mut config: NodeConfig) -> Result<NodeConfi
     }
     config.snapshot_count = positive(raw, "snapshot-count")?;
     config.snapshot_catchup_entries = positive(raw, "snapshot-catchup-entries")?;
-    config.quota_backend_bytes = match raw.number("quota-backend-bytes")? {
-        0 => Some(QUOTA_BYTES),
-        bytes => u64::try_from(bytes).ok(),
+    config.hot = hot::hot(raw)?;
+    config.settings_file = match raw.text("settings-file") {
+        "" => None,
+        path => Some(PathBuf::from(path)),
     };
-    config.auto_compaction = auto_compaction(raw)?;
     let request = raw.number("max-request-bytes")?;
     if !(1024..=REQUEST_BYTES_MAX as i64).contains(&request) {
         return Err(UsageError::invalid(format!(
@@ -238,18 +235,6 @@ fn positive(raw: &Raw, flag: &str) -> Result<u64, UsageError> {
 
 /// Where logs go.
 pub(super) fn log(called_as: CalledAs, raw: &Raw) -> Result<LogConfig, UsageError> {
-    let level = match raw.text("log-level") {
-        "debug" => "debug",
-        "info" => "info",
-        "warn" => "warn",
-        // The two levels above error exist in etcd's logger only.
-        "error" | "dpanic" | "panic" | "fatal" => "error",
-        other => {
-            return Err(UsageError::invalid(format!(
-                "--log-level \"{other}\" is none of debug, info, warn, error"
-            )));
-        }
-    };
     let json = match raw.text("log-format") {
         "" => called_as == CalledAs::Etcd,
         "json" => true,
@@ -277,7 +262,7 @@ pub(super) fn log(called_as: CalledAs, raw: &Raw) -> Result<LogConfig, UsageErro
         path => LogOutput::File(PathBuf::from(path)),
     };
     Ok(LogConfig {
-        level,
+        level: hot::log_level(raw)?,
         json,
         output,
         warnings: raw.warnings.clone(),

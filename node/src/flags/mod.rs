@@ -7,6 +7,7 @@
 mod build;
 mod compaction;
 mod help;
+mod hot;
 mod read;
 mod settings;
 mod short;
@@ -17,6 +18,7 @@ mod urls;
 use crate::config::NodeConfig;
 use std::collections::BTreeMap;
 
+pub use hot::hot_over;
 pub use settings::check_settings;
 pub use table::{Flag, Kind, Mark, flags};
 

@@ -23,6 +23,14 @@ pub(super) struct Raw {
 }
 
 impl Raw {
+    /// What was given elsewhere, by names that are flags.
+    pub(super) fn of(values: BTreeMap<&'static str, String>) -> Self {
+        Self {
+            values,
+            ..Self::default()
+        }
+    }
+
     /// Whether the user gave this flag, by argument or variable.
     pub(super) fn is_set(&self, name: &str) -> bool {
         self.values.contains_key(name)

@@ -4,7 +4,14 @@ use super::{CalledAs, Request, UsageError, parse};
 use std::collections::BTreeMap;
 
 /// What whoever manages a node gives it, beside addresses, files and identity.
-const GIVEN_BY_THE_MANAGER: &[&str] = &["help", "listen-admin", "log-format", "managed", "version"];
+const GIVEN_BY_THE_MANAGER: &[&str] = &[
+    "help",
+    "listen-admin",
+    "log-format",
+    "managed",
+    "settings-file",
+    "version",
+];
 
 /// Whether a managed node would start with these settings, flag name to value: `Ok` has the
 /// warnings that it would log.

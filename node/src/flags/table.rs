@@ -158,6 +158,14 @@ const FLAGS: &[Flag] = &[
         Served,
         "epoch of the cluster; data of an earlier one stays out (0: any)",
     ),
+    flag(
+        "settings-file",
+        "",
+        Text,
+        Served,
+        "file of name=value that wins over flags and is read again when it changes (log-level, \
+         quota-backend-bytes, auto-compaction-mode, auto-compaction-retention)",
+    ),
     // TLS of clients.
     flag(
         "cert-file",

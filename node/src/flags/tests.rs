@@ -184,7 +184,7 @@ fn a_retention_counts_hours_time_or_revisions() {
             hours(1),
         ),
     ] {
-        assert_eq!(config(line).auto_compaction, expected, "{line}");
+        assert_eq!(config(line).hot.auto_compaction, expected, "{line}");
     }
 }
 

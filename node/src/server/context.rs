@@ -9,10 +9,10 @@ use crate::config::NodeConfig;
 use crate::kv;
 use crate::metrics::{Metrics, RequestTimer};
 use crate::replica::{Handle, Phase, ReplicaStatus, RequestError, Role};
+use crate::settings::Settings;
 use crate::tls;
 use quorate_api::etcdserverpb as pb;
 use quorate_api::limits::REQUEST_OVERHEAD_BYTES;
-use sha2::{Digest, Sha256};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,16 +46,12 @@ pub struct Config {
     pub name: String,
     /// Which life of the cluster this node is told to take part in; 0: that of its directory.
     pub epoch: u64,
-    /// Digest of the configuration, told by the admin service.
-    pub config_hash: String,
     /// Largest encoded request, bytes.
     pub max_request_bytes: usize,
     /// Most operations in one branch of a transaction.
     pub max_txn_ops: usize,
     /// Most concurrent HTTP/2 streams of one connection.
     pub max_concurrent_streams: u32,
-    /// Largest size of the stored history, bytes; `None` for no limit.
-    pub quota_backend_bytes: Option<u64>,
     /// A peer that was silent for longer counts as unhealthy, ms.
     pub contact_ms_max: u64,
     /// Threads that serve clients, at least one.
@@ -66,23 +62,15 @@ impl Config {
     /// The server's part of a node's configuration, with a thread for every core.
     #[must_use]
     pub fn of(node: &NodeConfig) -> Self {
-        let digest = Sha256::digest(format!("{node:?}"));
-        let config_hash = digest
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
         Self {
             listen_client: node.listen_client.clone(),
             listen_admin: node.listen_admin,
             listen_metrics: node.listen_metrics.clone(),
             name: node.name.clone(),
             epoch: node.epoch,
-            config_hash,
             max_request_bytes: node.max_request_bytes,
             max_txn_ops: node.max_txn_ops,
             max_concurrent_streams: node.max_concurrent_streams,
-            quota_backend_bytes: node.quota_backend_bytes,
             contact_ms_max: 2 * node.election_ms,
             threads: std::thread::available_parallelism().map_or(1, usize::from),
         }
@@ -105,6 +93,8 @@ pub struct Context {
     pub(super) timers: Timers,
     /// The certificates of all ports.
     pub(super) tls: tls::Ports,
+    /// What may change while the node runs.
+    pub(super) settings: Arc<Settings>,
     /// TLS handshakes that may begin.
     pub(super) handshakes: Arc<Semaphore>,
 }
@@ -125,6 +115,7 @@ impl Context {
         handle: Handle,
         metrics: Arc<Metrics>,
         tls: tls::Ports,
+        settings: Arc<Settings>,
     ) -> Self {
         let timer = |kind| metrics.server.timer(kind);
         let timers = Timers {
@@ -144,6 +135,7 @@ impl Context {
             methods,
             timers,
             tls,
+            settings,
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
         }
     }

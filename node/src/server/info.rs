@@ -169,7 +169,7 @@ fn picture(context: &Context, replica: &ReplicaStatus) {
     metrics.incarnation.set(signed(replica.incarnation));
     metrics
         .quota_bytes
-        .set(context.config.quota_backend_bytes.map_or(-1, signed));
+        .set(context.settings.quota_backend_bytes().map_or(-1, signed));
     let (requests, bytes) = context.admission.inflight();
     metrics.inflight_requests.set(signed(requests as u64));
     metrics.inflight_bytes.set(signed(bytes as u64));

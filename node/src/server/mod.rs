@@ -32,6 +32,7 @@ mod tests;
 
 use crate::metrics::Metrics;
 use crate::replica::Handle;
+use crate::settings::Settings;
 use crate::tls::{self, Port};
 pub use context::{
     CONCURRENT_STREAMS_MAX, Config, Context, INFLIGHT_BYTES_MAX, INFLIGHT_REQUESTS_MAX,
@@ -141,6 +142,7 @@ pub fn serve(
     handle: Handle,
     metrics: Arc<Metrics>,
     tls: tls::Ports,
+    settings: Arc<Settings>,
     shutdown: &CancellationToken,
 ) -> Result<Running, ServeError> {
     let clients = listen_all(&config.listen_client, "clients")?;
@@ -154,7 +156,7 @@ pub fn serve(
     let admin_addr = admin_addr.map_err(ServeError::Thread)?;
 
     let threads = config.threads.max(1);
-    let context = Arc::new(Context::new(config, handle, metrics, tls));
+    let context = Arc::new(Context::new(config, handle, metrics, tls, settings));
     let mut workers = Vec::with_capacity(threads);
     let mut stopped = Vec::with_capacity(threads);
     let mut first = Some((clients, admin, monitors));
@@ -263,6 +265,8 @@ impl Worker {
     async fn run(mut self) {
         let tasks = TaskTracker::new();
         if let Some(acceptor) = self.acceptor.take() {
+            let (context, stop) = (Arc::clone(&self.context), self.shutdown.clone());
+            tasks.spawn(async move { context.settings.watch(&stop).await });
             for listener in acceptor.clients {
                 tasks.spawn(accept(
                     listener,

@@ -8,6 +8,7 @@ use super::TlsError;
 use super::load::{LoadError, Loaded, load};
 use super::settings::{PortName, PortTls};
 use crate::env::Clock;
+use crate::file_stamp::FileStamp;
 use crate::metrics::TlsPortMetrics;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -16,8 +17,6 @@ use quorate_api::tls::{FileError, HandshakeFailure, Reason};
 use rustls::{ClientConfig, ServerConfig};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Failures of one kind are logged once in so long, with a count of those that were not.
@@ -56,19 +55,9 @@ pub struct PortReport {
     pub bundle_hash: String,
 }
 
-/// The identity of a file's content, as far as the file system tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    len: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
 /// The files as they were when last read.
 struct LastRead {
-    stamps: Vec<Option<Stamp>>,
+    stamps: Vec<Option<FileStamp>>,
     /// Reading itself failed: to be tried again although nothing has changed.
     again: bool,
 }
@@ -269,7 +258,7 @@ impl Port {
     }
 }
 
-fn stamps(settings: &PortTls) -> Vec<Option<Stamp>> {
+fn stamps(settings: &PortTls) -> Vec<Option<FileStamp>> {
     let dial = settings.dial_with.as_ref();
     let files = [
         Some(&settings.cert_file),
@@ -281,18 +270,6 @@ fn stamps(settings: &PortTls) -> Vec<Option<Stamp>> {
     ];
     files
         .into_iter()
-        .map(|path| path.and_then(|path| stamp(path)))
+        .map(|path| path.and_then(|path| FileStamp::of(path)))
         .collect()
-}
-
-/// Follows links, because that is how mounted Secrets change. `None`: there is no such file.
-fn stamp(path: &Path) -> Option<Stamp> {
-    let found = std::fs::metadata(path).ok()?;
-    Some(Stamp {
-        device: found.dev(),
-        inode: found.ino(),
-        len: found.len(),
-        modified: (found.mtime(), found.mtime_nsec()),
-        changed: (found.ctime(), found.ctime_nsec()),
-    })
 }

@@ -59,7 +59,7 @@ pub const ANNOTATION_ROTATE_CERTIFICATES: &str = "quorate.dev/rotate-certificate
 /// Prefixes of labels and annotations that are the operator's.
 pub const RESERVED_PREFIXES: [&str; 2] = ["quorate.dev/", "app.kubernetes.io/"];
 /// Settings of the node that the operator renders itself.
-pub const RESERVED_CONFIG: [&str; 25] = [
+pub const RESERVED_CONFIG: [&str; 26] = [
     "admin-cert-allowed-cn",
     "admin-cert-file",
     "admin-key-file",
@@ -84,6 +84,7 @@ pub const RESERVED_CONFIG: [&str; 25] = [
     "peer-cert-file",
     "peer-key-file",
     "peer-trusted-ca-file",
+    "settings-file",
     "trusted-ca-file",
 ];
 /// Settings of the node that a field of the spec is for, and which.

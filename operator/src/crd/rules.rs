@@ -116,7 +116,7 @@ pub(super) const RULES: &[CelRule] = &[
     ),
     rule(
         &["spec", "config"],
-        "!self.exists(k, k in ['admin-cert-allowed-cn','admin-cert-file','admin-key-file','admin-trusted-ca-file','admin-url','advertise-client-urls','cert-file','client-cert-auth','client-cert-optional','data-dir','epoch','initial-advertise-peer-urls','initial-cluster','initial-cluster-state','key-file','listen-admin','listen-client-urls','listen-metrics-urls','listen-peer-urls','name','peer-cert-allowed-cn','peer-cert-file','peer-key-file','peer-trusted-ca-file','trusted-ca-file'])",
+        "!self.exists(k, k in ['admin-cert-allowed-cn','admin-cert-file','admin-key-file','admin-trusted-ca-file','admin-url','advertise-client-urls','cert-file','client-cert-auth','client-cert-optional','data-dir','epoch','initial-advertise-peer-urls','initial-cluster','initial-cluster-state','key-file','listen-admin','listen-client-urls','listen-metrics-urls','listen-peer-urls','name','peer-cert-allowed-cn','peer-cert-file','peer-key-file','peer-trusted-ca-file','settings-file','trusted-ca-file'])",
         "set by the operator",
     ),
     rule(

@@ -137,16 +137,16 @@ pub struct KvClusterSpec {
     #[schemars(range(min = 10, max = 600))]
     pub termination_grace_period_seconds: i64,
     /// Settings of the node, by flag name without dashes in front. Those the operator renders
-    /// itself are refused.
+    /// itself are refused. `log-level` changes without a restart, all others by a rolling update.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 64))]
     pub config: BTreeMap<String, String>,
-    /// Bytes of history above which writes are refused with NOSPACE. Left out: no limit but the
-    /// volume.
+    /// Bytes of history above which writes are refused with NOSPACE. Left out or 0: 2 GiB, as in
+    /// etcd. Changes without a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub quota_backend_bytes: Option<i64>,
-    /// Compaction of old revisions.
+    /// Compaction of old revisions. Changes without a restart.
     #[serde(default)]
     pub auto_compaction: AutoCompaction,
     /// Encryption of peer and client traffic.

@@ -28,6 +28,7 @@ mod requests;
 mod restart;
 mod scale_down;
 mod scale_up;
+mod settings;
 mod step;
 mod update;
 mod volumes;
@@ -132,6 +133,10 @@ pub enum Reason {
     ShrinkRefused,
     /// Certificates that somebody is to bring are not there or cannot be used.
     CertificatesMissing,
+    /// Members have not taken the newest settings yet.
+    SettingsPending,
+    /// A member cannot use the newest settings.
+    SettingsRefused,
     /// A lost quorum is being recovered.
     Recovering,
     /// A recovery was asked for that cannot be.
@@ -170,6 +175,8 @@ impl Reason {
             Reason::ExpansionUnknown => "ExpansionUnknown",
             Reason::ShrinkRefused => "ShrinkRefused",
             Reason::CertificatesMissing => "CertificatesMissing",
+            Reason::SettingsPending => "SettingsPending",
+            Reason::SettingsRefused => "SettingsRefused",
             Reason::Recovering => "Recovering",
             Reason::RecoveryRefused => "RecoveryRefused",
         }
@@ -195,6 +202,7 @@ impl Reason {
                 | Reason::NotExpandable
                 | Reason::ExpansionUnknown
                 | Reason::ShrinkRefused
+                | Reason::SettingsRefused
                 | Reason::RecoveryRefused
         )
     }
@@ -290,6 +298,7 @@ const RULES: &[Rule] = &[
     ),
     rule("update", Asked::WhenIdle, update::decide),
     rule("volumes", Asked::WhenIdle, expand::decide),
+    rule("settings", Asked::WhenIdle, settings::decide),
     rule("transfer-leader", Asked::WhenIdle, requests::lead),
 ];
 

@@ -18,6 +18,7 @@ use tonic::{Code, Response, Status};
 use crate::ids::{ClusterUuid, DirectoryId, MemberId, Slot};
 use crate::observed::{
     LogEnd, MemberView, MembershipView, NodeState, NodeView, PortCertificate, Refusing, Role, Seen,
+    SettingsView,
 };
 use crate::planted::Bug;
 
@@ -465,6 +466,10 @@ async fn identity(mut client: AdminClient<Channel>) -> Result<Answer, Status> {
         },
         version: answer.version,
         ready: false,
+        settings: SettingsView {
+            digest: Some(answer.config_hash).filter(|digest| !digest.is_empty()),
+            problem: Some(answer.config_problem).filter(|problem| !problem.is_empty()),
+        },
         certificates: answer.certificates.into_iter().map(port).collect(),
     };
     Ok(Answer {

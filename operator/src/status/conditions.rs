@@ -239,6 +239,7 @@ fn progressing(facts: &Facts, inputs: &Inputs) -> Finding {
         Some(OperationKind::Update(_)) => "Updating",
         Some(OperationKind::ExpandVolumes(_)) => "Expanding",
         None if facts.voters_in_range() != inputs.desired.replicas => "Scaling",
+        None if noted(inputs, &[Reason::SettingsPending]).is_some() => "SettingsPending",
         None => "Repairing",
     };
     let message = match (inputs.failure, &inputs.plan.step, waiting) {

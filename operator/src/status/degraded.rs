@@ -20,6 +20,7 @@ pub(super) fn degraded(facts: &Facts, inputs: &Inputs) -> Finding {
         Reason::LearnerStuck,
         Reason::MemberLost,
         Reason::RecoveryRefused,
+        Reason::SettingsRefused,
     ];
     if let Some(note) = noted(inputs, &blocked) {
         return finding(type_, "True", note.reason.name(), note.message.clone());

@@ -4,7 +4,8 @@
 //! setting means, how it reaches a member.
 
 use super::{Findings, SettingsCheck};
-use crate::crd::{AutoCompactionMode, CONFIG_WITH_FIELD, KvClusterSpec, RESERVED_CONFIG};
+use crate::crd::{CONFIG_WITH_FIELD, KvClusterSpec, RESERVED_CONFIG};
+use crate::settings::{Settings, auto_compaction, quota};
 use std::collections::BTreeMap;
 
 /// The settings that are the user's, by the word of the program that will get them: each field by
@@ -13,24 +14,15 @@ pub(super) fn check(spec: &KvClusterSpec, settings: SettingsCheck, found: &mut F
     if spec.config.keys().any(|key| not_in_config(key).is_some()) {
         return;
     }
-    let setting = |name: &str, value: String| (name.to_owned(), value);
-    let mode = match spec.auto_compaction.mode {
-        AutoCompactionMode::Periodic => "periodic",
-        AutoCompactionMode::Revision => "revision",
+    let quota = match spec.quota_backend_bytes {
+        // It is refused already, in words that fit the field.
+        Some(..0) => Settings::new(),
+        Some(_) | None => quota(spec),
     };
-    let retention = spec.auto_compaction.retention.clone();
-    let quota = spec.quota_backend_bytes.filter(|quota| *quota >= 0);
-    let quota = quota.map(|bytes| setting("quota-backend-bytes", bytes.to_string()));
-    let parts: [(&str, BTreeMap<String, String>); 3] = [
+    let parts: [(&str, Settings); 3] = [
         ("spec.config", spec.config.clone()),
-        (
-            "spec.autoCompaction.retention",
-            BTreeMap::from([
-                setting("auto-compaction-mode", mode.to_owned()),
-                setting("auto-compaction-retention", retention),
-            ]),
-        ),
-        ("spec.quotaBackendBytes", quota.into_iter().collect()),
+        ("spec.autoCompaction.retention", auto_compaction(spec)),
+        ("spec.quotaBackendBytes", quota),
     ];
     let errors = found.errors.len();
     for (path, part) in &parts {
@@ -53,12 +45,7 @@ pub(super) fn check(spec: &KvClusterSpec, settings: SettingsCheck, found: &mut F
 
 /// The one key of `spec.config` that is refused with the same words when it is alone, if there is
 /// one; otherwise the field.
-fn culprit(
-    path: &str,
-    part: &BTreeMap<String, String>,
-    why: &str,
-    settings: SettingsCheck,
-) -> String {
+fn culprit(path: &str, part: &Settings, why: &str, settings: SettingsCheck) -> String {
     let alone = |(key, value): &(&String, &String)| {
         let one = BTreeMap::from([((*key).clone(), (*value).clone())]);
         settings(&one).is_err_and(|said| said == why)

@@ -11,4 +11,5 @@ mod recover;
 mod refused;
 mod requests;
 mod sets;
+mod settings;
 mod wire;

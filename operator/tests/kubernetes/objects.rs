@@ -127,6 +127,9 @@ fn what_does_not_concern_pods_leaves_the_template_as_it_is() {
         json!({"paused": true}),
         json!({"storage": {"size": "9Gi"}}),
         json!({"podDisruptionBudget": {"enabled": false}}),
+        json!({"quotaBackendBytes": 1_000_000_000}),
+        json!({"autoCompaction": {"mode": "Revision", "retention": "1000"}}),
+        json!({"config": {"log-level": "debug"}}),
     ] {
         assert_eq!(template(&same, 7), before, "{same} rolls the cluster");
     }

@@ -92,6 +92,8 @@ pub struct Group {
     homes: BTreeMap<u64, String>,
     /// By slot and port: the files its process has read.
     pub files: BTreeMap<u8, BTreeMap<String, Files>>,
+    /// By slot: the settings file its process has read.
+    pub settings: BTreeMap<u8, String>,
     /// Slots whose kubelet does not bring new files.
     pub stale: BTreeSet<u8>,
 }
@@ -295,6 +297,11 @@ impl Admin for Node {
                 .files
                 .get(&self.slot)
                 .map(wire::report)
+                .unwrap_or_default(),
+            config_hash: group
+                .settings
+                .get(&self.slot)
+                .map(|text| quorate_api::settings::digest(text.as_bytes()))
                 .unwrap_or_default(),
             ..pb::IdentityResponse::default()
         }))
@@ -678,11 +685,16 @@ impl Around {
                 // A Secret that is not there keeps the pod waiting.
                 continue;
             };
+            let Some(settings) = settings_of(store, &pod) else {
+                // So does a ConfigMap.
+                continue;
+            };
             let began = !group.running.contains_key(&slot);
             // New files come late, and to one pod after the other.
             let due = store.clock % 3 == i64::from(slot % 3) && !group.stale.contains(&slot);
             if !bound || began || due {
                 group.files.insert(slot, files);
+                group.settings.insert(slot, settings);
             }
             let uid = claim["metadata"]["uid"]
                 .as_str()
@@ -712,6 +724,7 @@ impl Around {
             store.put(&format!("{}/{name}", collection("pods")), pod);
         }
         group.files.retain(|slot, _| running.contains_key(slot));
+        group.settings.retain(|slot, _| running.contains_key(slot));
         wire::check(&group.files, now_s());
         (group.running, group.told) = (running, told);
         group.elect();
@@ -788,6 +801,23 @@ fn mounted(store: &Store, pod: &Value) -> Option<BTreeMap<String, Files>> {
         ports.insert(port.to_owned(), files);
     }
     Some(ports)
+}
+
+/// The file that the pod's arguments name, by way of mount, volume and ConfigMap; `None` when that
+/// is not there.
+fn settings_of(store: &Store, pod: &Value) -> Option<String> {
+    let container = &pod["spec"]["containers"][0];
+    let args = container["args"].as_array()?.iter();
+    let path = args.filter_map(Value::as_str);
+    let mut path = path.filter_map(|arg| arg.strip_prefix("--settings-file="));
+    let (folder, file) = path.next()?.rsplit_once('/')?;
+    let mut mounts = container["volumeMounts"].as_array()?.iter();
+    let mount = mounts.find(|mount| mount["mountPath"] == folder && mount["subPath"].is_null())?;
+    let mut volumes = pod["spec"]["volumes"].as_array()?.iter();
+    let volume = volumes.find(|volume| volume["name"] == mount["name"])?;
+    let map = store.all("configmaps");
+    let map = map.get(volume["configMap"]["name"].as_str()?)?;
+    Some(map["data"][file].as_str()?.to_owned())
 }
 
 /// What the pod's arguments tell its node.

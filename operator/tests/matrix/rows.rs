@@ -167,6 +167,7 @@ const fn elsewhere(file: &'static str, name: &'static str) -> Proof {
 const PASSES: &str = "operator/tests/kubernetes/passes.rs";
 const REQUESTS: &str = "operator/tests/kubernetes/requests.rs";
 const REFUSED: &str = "operator/tests/kubernetes/refused.rs";
+const SETTINGS: &str = "operator/tests/kubernetes/settings.rs";
 const HAZARD: &str = "operator/tests/kubernetes/hazards.rs";
 const CERTIFICATES: &str = "operator/tests/kubernetes/certificates.rs";
 const OBJECTS: &str = "operator/tests/kubernetes/objects.rs";
@@ -432,6 +433,8 @@ pub const ROWS: &[Row] = &[
         &[Fault::SpecFlip, Fault::SpecRefused], &[
         test(PASSES, "a_changed_template_begins_every_pod_anew_leader_last", Bug::ConfigInPlace),
         test(REFUSED, "h43_a_spec_that_is_refused_reaches_no_object", Bug::RefusedSpecRendered),
+        test(SETTINGS, "p38_settings_reach_every_member_and_no_pod_ends_for_them", Bug::HotSettingsInTemplate),
+        script("p38_settings_pushed", Bug::SettingsUnconfirmed),
     ]),
     row(44, "A bad template is stuck because nobody is well",
         "outdated pods that do not serve are begun anew without a gate",

@@ -12,7 +12,8 @@ use quorate_operator::ids::{
 };
 use quorate_operator::observed::{
     Death, Entropy, Growth, LifeState, LifeView, LogEnd, MemberView, MembershipView, NodeState,
-    NodeView, ObjectView, Observed, Refusing, Role, Seen, SlotsView, Stamp, VolumeView,
+    NodeView, ObjectView, Observed, Refusing, Role, Seen, SettingsView, SlotsView, Stamp,
+    VolumeView,
 };
 use quorate_operator::plan::{Plan, Step, plan, quorum};
 use quorate_operator::record::{LastMember, OperationKind, Record};
@@ -31,6 +32,8 @@ pub struct Life {
     pub epoch: u64,
     /// It was told to stop.
     pub stopping: bool,
+    /// The settings it has in force.
+    pub settings: SettingsView,
 }
 
 #[derive(Clone)]
@@ -118,10 +121,20 @@ pub struct World {
     pub stuck: BTreeSet<Slot>,
     /// The slots that cannot be reached cannot be reached by the others either.
     pub parted: bool,
+    /// Slots that do not take new settings, and what they say about it.
+    pub deaf: BTreeMap<Slot, Option<String>>,
     /// Whether requests stay, as in a file.
     pub requests_stay: bool,
     bootstraps: u32,
     homes: BTreeMap<MemberId, u64>,
+}
+
+/// What a life reports that has taken the newest settings.
+fn taken(desired: &Desired) -> SettingsView {
+    SettingsView {
+        digest: Some(desired.settings.clone()),
+        problem: None,
+    }
 }
 
 impl World {
@@ -151,6 +164,7 @@ impl World {
             behind: BTreeSet::new(),
             stuck: BTreeSet::new(),
             parted: false,
+            deaf: BTreeMap::new(),
             requests_stay: false,
             bootstraps: 0,
             homes: BTreeMap::new(),
@@ -225,8 +239,15 @@ impl World {
                         orphan: false,
                         epoch: self.record.epoch_due(),
                         stopping: false,
+                        settings: taken(&self.desired),
                     },
                 );
+            }
+        }
+        for (slot, life) in &mut self.lives {
+            match self.deaf.get(slot) {
+                Some(problem) => life.settings.problem.clone_from(problem),
+                None => life.settings = taken(&self.desired),
             }
         }
         for life in self.lives.values_mut() {
@@ -451,6 +472,7 @@ impl World {
             directory: Some(DirectoryId(format!("d{}", volume.directory))),
             version: "0.1.0".to_owned(),
             ready: true,
+            settings: life.map(|life| life.settings.clone()).unwrap_or_default(),
             certificates: BTreeMap::new(),
         })
     }
@@ -951,6 +973,7 @@ pub fn desired(replicas: u32) -> Desired {
         once: Vec::new(),
         recover_request: None,
         min_outage_ms: 300_000,
+        settings: "first".to_owned(),
         tls_peer: false,
         tls_client: false,
         backup: false,

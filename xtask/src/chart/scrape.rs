@@ -8,7 +8,7 @@ use super::dashboards::{questions, reporter};
 use super::prometheus::{Prometheus, report};
 use super::tools::Tools;
 use crate::cluster::{self, Cluster};
-use crate::image;
+use crate::image::{self, METRICS_PORT};
 use crate::kube::{self, Bench};
 use crate::shell;
 use anyhow::{Context, Result, bail, ensure};
@@ -23,8 +23,6 @@ const PROMETHEUS_PORT: u16 = 35_190;
 const OPERATOR_PORT: u16 = 35_180;
 /// Where a member on Kubernetes serves clients.
 const CLIENT_PORT: u16 = 2379;
-/// Where a member on Kubernetes shows its metrics.
-const METRICS_PORT: u16 = 2382;
 /// What the live cluster is called, as the queries ask for it.
 const NAMESPACE: &str = "local";
 

@@ -31,7 +31,9 @@ pub const ETCD_LINK: &str = "/usr/local/bin/etcd";
 /// So that `kubectl exec POD -- quorate status` finds the program.
 pub const PATH_VARIABLE: &str = "PATH=/usr/local/bin";
 /// Client, peer, admin and metrics port.
-pub const PORTS: &[u16] = &[2379, 2380, 2381, 2382];
+pub const PORTS: &[u16] = &[2379, 2380, 2381, METRICS_PORT];
+/// Where members serve health and metrics in the clear.
+pub const METRICS_PORT: u16 = 2382;
 /// The image's repository name; the tag is the version.
 pub const REPOSITORY: &str = "quorate/quorate";
 /// What names, users and groups the image knows: `id` in a debug container shows a name.

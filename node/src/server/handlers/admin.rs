@@ -311,6 +311,9 @@ fn identity(context: &Context) -> pb::IdentityResponse {
         Phase::Stale | Phase::Fenced => context.phase_error(&replica).to_string(),
         Phase::Unjoined | Phase::Joined | Phase::Removed => String::new(),
     };
+    // What is asked for may have changed a moment ago.
+    context.settings.refresh();
+    let settings = context.settings.in_force();
     pb::IdentityResponse {
         state: state.into(),
         cluster_uuid: replica.cluster_uuid.map(hyphenated).unwrap_or_default(),
@@ -319,7 +322,8 @@ fn identity(context: &Context) -> pb::IdentityResponse {
         epoch: replica.epoch,
         directory_id: hyphenated(replica.directory_id),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        config_hash: context.config.config_hash.clone(),
+        config_hash: settings.digest.clone(),
+        config_problem: settings.problem.clone(),
         pid: std::process::id(),
         cluster_id: replica.cluster_id,
         name: context.config.name.clone(),

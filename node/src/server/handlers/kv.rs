@@ -280,14 +280,15 @@ async fn propose(context: &Context, op: Op) -> Result<(kv::Revision, Response), 
 }
 
 fn check_quota(context: &Context, op: &Op) -> Result<(), Status> {
-    if context.config.quota_backend_bytes.is_none() {
+    let quota = context.settings.quota_backend_bytes();
+    if quota.is_none() {
         return Ok(());
     }
     let Some(reader) = context.handle.reader() else {
         return Ok(());
     };
     let total = reader.sizes().total;
-    Ok(quota::check(op, total, context.config.quota_backend_bytes)?)
+    Ok(quota::check(op, total, quota)?)
 }
 
 fn count_ops(context: &Context, txn: &kv::Txn) {

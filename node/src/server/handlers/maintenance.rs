@@ -1,5 +1,6 @@
 //! etcd's Maintenance service, as far as this version has it.
 
+use crate::config::QUOTA_BYTES_DEFAULT;
 use crate::replica::{Phase, Role};
 use crate::server::context::{Context, header};
 use crate::server::status::Status;
@@ -7,9 +8,6 @@ use quorate_api::etcdserverpb as pb;
 use quorate_api::etcdserverpb::alarm_request::AlarmAction;
 use quorate_api::limits::{ETCD_STORAGE_VERSION, ETCD_VERSION};
 use tonic::Code;
-
-/// etcd's default of the quota, told when none is set.
-const QUOTA_BYTES_DEFAULT: i64 = 2 << 30;
 
 /// Tells where this member stands; asks nobody else and answers in every phase.
 ///
@@ -46,9 +44,9 @@ pub(in crate::server) fn status(
         is_learner: replica.role == Role::Learner,
         storage_version: ETCD_STORAGE_VERSION.to_owned(),
         db_size_quota: context
-            .config
-            .quota_backend_bytes
-            .map_or(QUOTA_BYTES_DEFAULT, signed),
+            .settings
+            .quota_backend_bytes()
+            .map_or(signed(QUOTA_BYTES_DEFAULT), signed),
         downgrade_info: Some(pb::DowngradeInfo::default()),
     })
 }

@@ -22,7 +22,7 @@ pub(super) async fn channel(address: std::net::SocketAddr) -> Channel {
         .unwrap()
 }
 
-fn put(key: &'static [u8], value: impl Into<Bytes>) -> pb::PutRequest {
+pub(super) fn put(key: &'static [u8], value: impl Into<Bytes>) -> pb::PutRequest {
     pb::PutRequest {
         key: Bytes::from_static(key),
         value: value.into(),

@@ -3,14 +3,17 @@
 mod compaction;
 mod grpc;
 mod http;
+mod settings;
 mod tls;
 
 use super::{Config, Running, serve};
-use crate::config::NodeConfig;
+use crate::config::{HotSettings, NodeConfig};
 use crate::metrics::Metrics;
 use crate::replica::solo::{REQUEST_BYTES_MAX, Solo};
+use crate::settings::Settings;
 use crate::tls::Ports;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +26,10 @@ struct Served {
 
 impl Served {
     fn start(solo: Solo) -> Self {
+        Self::with_settings(solo, None)
+    }
+
+    fn with_settings(solo: Solo, file: Option<PathBuf>) -> Self {
         let node = NodeConfig::managed("solo", "unused");
         let config = Config {
             max_request_bytes: REQUEST_BYTES_MAX,
@@ -31,11 +38,13 @@ impl Served {
         };
         let shutdown = CancellationToken::new();
         let metrics = Arc::new(Metrics::default());
+        let settings = Settings::open(HotSettings::default(), file, &metrics.server).unwrap();
         let running = serve(
             config,
             solo.handle.clone(),
             metrics,
             Ports::default(),
+            Arc::new(settings),
             &shutdown,
         )
         .unwrap();
@@ -74,11 +83,14 @@ fn a_port_in_use_is_refused_with_its_address() {
         listen_client: vec![served.address()],
         ..Config::of(&node)
     };
+    let metrics = Arc::new(Metrics::default());
+    let settings = Settings::open(HotSettings::default(), None, &metrics.server).unwrap();
     let error = serve(
         config,
         served.solo.handle.clone(),
-        Arc::default(),
+        metrics,
         Ports::default(),
+        Arc::new(settings),
         &shutdown,
     )
     .err();

@@ -2,7 +2,7 @@
 
 use super::super::{Running, serve};
 use super::Config;
-use crate::config::NodeConfig;
+use crate::config::{HotSettings, NodeConfig};
 use crate::env::Clock;
 use crate::env::real::SystemClock;
 use crate::metrics::Metrics;
@@ -66,7 +66,10 @@ impl Secure {
         };
         let (solo, shutdown) = (Solo::joined(), CancellationToken::new());
         let handle = solo.handle.clone();
-        let running = serve(config, handle, Arc::clone(&metrics), tls, &shutdown).unwrap();
+        let values = HotSettings::default();
+        let values = crate::settings::Settings::open(values, None, &metrics.server).unwrap();
+        let values = Arc::new(values);
+        let running = serve(config, handle, Arc::clone(&metrics), tls, values, &shutdown).unwrap();
         Self {
             ca,
             dir,

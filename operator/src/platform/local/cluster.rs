@@ -10,11 +10,15 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use quorate_api::settings::BYTES_MAX;
+
 use crate::crd::{KvCluster, KvClusterStatus};
 use crate::ids::{ObjectUid, Slot, UnixMs};
 use crate::record::Record;
+use crate::settings;
 use crate::validate::{SettingsCheck, validate};
 
+use super::files::{read, write};
 use super::life::{Keeper, Program};
 use super::lock::Lock;
 use super::manifest::{self, Manifest};
@@ -122,6 +126,7 @@ impl Local {
             )));
         }
         local.save(local.state.clone())?;
+        local.push_settings()?;
         local.accept()?;
         local.resume()?;
         Ok(local)
@@ -207,6 +212,11 @@ impl Local {
         self.dir.join(format!("slot-{slot}"))
     }
 
+    /// What members take while they run.
+    fn settings_file(&self) -> PathBuf {
+        self.dir.join("settings")
+    }
+
     pub(super) fn keeper(&mut self, slot: Slot) -> Result<&mut Keeper, Error> {
         self.keepers.get_mut(&slot).ok_or_else(|| {
             Error::Refused(format!(
@@ -247,7 +257,17 @@ impl Local {
             })?;
         }
         self.accepted = cluster;
+        self.push_settings()?;
         Ok(true)
+    }
+
+    /// Writes what members are to take while they run; they look by themselves.
+    fn push_settings(&self) -> Result<(), Error> {
+        let (path, text) = (self.settings_file(), settings::file(&self.accepted.spec));
+        match read(&path, BYTES_MAX as u64) {
+            Ok(there) if there == text.as_bytes() => Ok(()),
+            _ => write(&path, text.as_bytes()),
+        }
     }
 
     /// The manifest as it is now, if it can take the place of the one in force.
@@ -336,11 +356,9 @@ impl Local {
         flag("initial-advertise-peer-urls", &peer);
         flag("listen-admin", &self.ports.admin(slot).to_string());
         flag("epoch", &epoch.to_string());
-        if let Some(bytes) = self.accepted.spec.quota_backend_bytes {
-            flag("quota-backend-bytes", &bytes.to_string());
-        }
-        for (name, value) in &self.accepted.spec.config {
-            flag(name, value);
+        flag("settings-file", &self.settings_file().to_string_lossy());
+        for (name, value) in settings::cold(&self.accepted.spec) {
+            flag(&name, &value);
         }
         args
     }

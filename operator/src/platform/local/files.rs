@@ -22,10 +22,18 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 pub(super) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     let mut bytes = serde_json::to_vec_pretty(value).expect("our state types have text keys");
     bytes.push(b'\n');
+    write(path, &bytes)
+}
+
+/// Replaces `path` with these bytes. Durable when this returns.
+///
+/// # Errors
+/// The path and what failed; the old content is still there, or the new one is.
+pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let wrong = |error| Error::io("cannot write", path, error);
     let fresh = fresh_name(path);
     let mut file = File::create(&fresh).map_err(wrong)?;
-    file.write_all(&bytes).map_err(wrong)?;
+    file.write_all(bytes).map_err(wrong)?;
     file.sync_all().map_err(wrong)?;
     fs::rename(&fresh, path).map_err(wrong)?;
     sync_parent(path)

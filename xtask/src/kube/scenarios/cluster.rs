@@ -4,6 +4,7 @@
 use super::Bench;
 use super::chart::{create_namespace, operator_log};
 use super::follow::{Follow, Objects, lock, text};
+use crate::image::METRICS_PORT;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -116,6 +117,16 @@ impl Cluster {
             pods: Follow::start(bench, &pods, Box::new(each))?,
             down,
         })
+    }
+
+    /// The metrics of a pod, by way of the API server.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn metrics(&self, pod: &str) -> Result<String> {
+        let (namespace, port) = (&self.namespace, METRICS_PORT);
+        let page = format!("/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy/metrics");
+        self.bench.kubectl(&["get", "--raw", &page])
     }
 
     /// Its name.

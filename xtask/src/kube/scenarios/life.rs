@@ -1,13 +1,13 @@
 //! What happens to a cluster in its life, under a writer: wanted changes, and harm.
 
-use super::cluster::{CONVERGED_MAX, Cluster, plain};
+use super::cluster::{CONVERGED_MAX, Cluster, Pod, plain};
 use super::follow::text;
 use super::load::{Allowed, UnderLoad};
 use super::{Bench, victims};
 use crate::kube::{try_wait_until, wait_until};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long a pod may take to be gone or to be there.
@@ -69,6 +69,7 @@ pub fn changes(bench: &Bench) -> Result<()> {
 /// A rolling update, larger volumes, edits of the StatefulSet by hand, sleep.
 pub fn changes_all(load: &UnderLoad) -> Result<()> {
     load.step("change a resource", 3, Allowed::ONE_DOWN, update)?;
+    load.step("settings by file", 3, Allowed::NONE_DOWN, settings)?;
     load.step("grow the volumes", 3, Allowed::NONE_DOWN, grow)?;
     load.step(
         "edit the template by hand",
@@ -96,6 +97,29 @@ pub fn changes_all(load: &UnderLoad) -> Result<()> {
         })?;
         cluster.patch(r#"{"spec":{"hibernate":false}}"#)
     })
+}
+
+/// A quota and a level that members take while they run: every one of them does, and no pod ends.
+fn settings(cluster: &Cluster) -> Result<()> {
+    let lives = |pods: &BTreeMap<String, Pod>| -> Vec<(String, i64)> {
+        let each = pods.values();
+        each.map(|pod| (pod.uid.clone(), pod.restarts)).collect()
+    };
+    let before = cluster.pods();
+    cluster.patch(r#"{"spec":{"quotaBackendBytes":3221225472,"config":{"log-level":"warn"}}}"#)?;
+    let wanted = "etcd_server_quota_backend_bytes 3221225472";
+    for pod in before.keys() {
+        wait_until(&format!("{pod} has the quota"), CONVERGED_MAX, || {
+            let metrics = cluster.metrics(pod).unwrap_or_default();
+            metrics.lines().any(|line| line == wanted)
+        })?;
+    }
+    let after = cluster.pods();
+    ensure!(
+        lives(&before) == lives(&after),
+        "a pod ended for settings that change while it runs"
+    );
+    Ok(())
 }
 
 /// Deletes a pod and waits until another has its name.

@@ -1,4 +1,5 @@
-//! The settings of the members: an immutable ConfigMap whose name is a digest of its content.
+//! The settings that members begin with: an immutable ConfigMap whose name is a digest of its
+//! content.
 //!
 //! A running pod keeps the settings of the revision it began with (H43): a change makes another
 //! ConfigMap, and the template names it. They reach the node as the variables etcd has for its
@@ -13,17 +14,18 @@ use serde_json::json;
 use super::{Inputs, Object, absent, digest, present};
 use crate::crd::KvClusterSpec;
 use crate::planted::Bug;
+use crate::settings::{cold, hot};
 
 /// The settings as variables.
 fn data(spec: &KvClusterSpec) -> BTreeMap<String, String> {
-    let mut data = BTreeMap::new();
-    if let Some(bytes) = spec.quota_backend_bytes {
-        data.insert(variable("quota-backend-bytes"), bytes.to_string());
+    let mut settings = cold(spec);
+    if Bug::HotSettingsInTemplate.lives() {
+        settings.extend(hot(spec));
     }
-    for (name, value) in &spec.config {
-        data.insert(variable(name), value.clone());
-    }
-    data
+    let variables = settings.into_iter();
+    variables
+        .map(|(name, value)| (variable(&name), value))
+        .collect()
 }
 
 /// The variable that stands for a flag.

@@ -11,6 +11,7 @@ mod pod;
 mod policy;
 mod services;
 mod set;
+mod settings;
 mod tls;
 
 pub use config::{read_by, unused};
@@ -71,6 +72,7 @@ pub fn render(inputs: &Inputs) -> Result<Vec<Object>, String> {
         services::peers(inputs)?,
         services::client(inputs)?,
         config::render(inputs)?,
+        settings::render(inputs)?,
         budget::render(inputs)?,
     ];
     if inputs.spec.service_account_name.is_none() {

@@ -18,8 +18,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::super::names::{LABEL_EPOCH, PORT_ADMIN, PORT_CLIENT, PORT_METRICS, PORT_PEER};
-use super::{Inputs, config, tls};
-use crate::crd::{ANNOTATION_RESTARTED_AT, ImageSpec, PullPolicy, TlsMode};
+use super::{Inputs, config, settings, tls};
+use crate::crd::{ANNOTATION_RESTARTED_AT, ImageSpec, KvClusterSpec, PullPolicy, TlsMode};
 use crate::planted::Bug;
 
 /// The user and group of the process and of its files.
@@ -91,13 +91,13 @@ fn image(image: &ImageSpec, version: &str) -> String {
 
 fn volumes(inputs: &Inputs) -> Vec<Volume> {
     let mut volumes = tls::volumes(inputs);
+    volumes.push(settings::volume(inputs));
     let extra = inputs.spec.extra_volumes.iter();
     volumes.extend(extra.map(|extra| extra.volume.clone()));
     volumes
 }
 
-fn container(inputs: &Inputs) -> Container {
-    let spec = inputs.spec;
+fn variables(spec: &KvClusterSpec) -> Vec<EnvVar> {
     let mut env = vec![EnvVar {
         name: "POD_NAME".to_owned(),
         value_from: Some(EnvVarSource {
@@ -110,18 +110,28 @@ fn container(inputs: &Inputs) -> Container {
         value: None,
     }];
     env.extend(spec.env.iter().cloned());
+    env
+}
+
+fn mounts(inputs: &Inputs) -> Vec<VolumeMount> {
     let mut mounts = vec![VolumeMount {
         name: "data".to_owned(),
         mount_path: MOUNT.to_owned(),
         ..VolumeMount::default()
     }];
     mounts.extend(tls::mounts(inputs));
-    mounts.extend(spec.extra_volumes.iter().map(|extra| VolumeMount {
+    mounts.push(settings::mount());
+    mounts.extend(inputs.spec.extra_volumes.iter().map(|extra| VolumeMount {
         name: extra.volume.name.clone(),
         mount_path: extra.mount_path.clone(),
         read_only: Some(extra.read_only),
         ..VolumeMount::default()
     }));
+    mounts
+}
+
+fn container(inputs: &Inputs) -> Container {
+    let spec = inputs.spec;
     let pull = match spec.image.pull_policy {
         PullPolicy::IfNotPresent => "IfNotPresent",
         PullPolicy::Always => "Always",
@@ -139,7 +149,7 @@ fn container(inputs: &Inputs) -> Container {
         // What it said last stands in the pod's status, and so in the condition: without logs.
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         args: Some(arguments(inputs)),
-        env: Some(env),
+        env: Some(variables(spec)),
         env_from: Some(vec![EnvFromSource {
             config_map_ref: Some(ConfigMapEnvSource {
                 name: config::name(inputs),
@@ -154,7 +164,7 @@ fn container(inputs: &Inputs) -> Container {
             port("metrics", PORT_METRICS),
         ]),
         resources: Some(spec.resources.clone()),
-        volume_mounts: Some(mounts),
+        volume_mounts: Some(mounts(inputs)),
         security_context: Some(container_security(spec.container_security_context.clone())),
         // The port opens when the log has been replayed, which may take a while.
         startup_probe: Some(probe("/livez", 1, 5, 900)),
@@ -203,6 +213,7 @@ fn arguments(inputs: &Inputs) -> Vec<String> {
         // A kubelet has no certificate: probes and metrics have a port that knows no keys.
         format!("--listen-metrics-urls=http://0.0.0.0:{PORT_METRICS}"),
         "--log-format=json".to_owned(),
+        settings::argument(),
     ];
     arguments.extend(tls::arguments(inputs));
     arguments

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::super::claims;
 use super::{Inputs, RENDERED, annotate, digest, pod, prune};
 use crate::planted::Bug;
+use crate::settings::cold;
 
 /// Annotation: the digest of what the template was rendered from. While it stays, another
 /// operator version does not roll the cluster (H42).
@@ -107,6 +108,7 @@ fn inputs_digest(inputs: &Inputs) -> Result<String, String> {
     if let Value::Object(fields) = &mut spec {
         // These change no pod.
         for field in [
+            "quotaBackendBytes",
             "replicas",
             "storage",
             "bootstrap",
@@ -124,6 +126,9 @@ fn inputs_digest(inputs: &Inputs) -> Result<String, String> {
             "hibernate",
         ] {
             fields.remove(field);
+        }
+        if !Bug::HotSettingsInTemplate.lives() {
+            fields.insert("config".to_owned(), json!(cold(inputs.spec)));
         }
     }
     let (epoch, restarted_at) = (inputs.epoch, inputs.restarted_at);
