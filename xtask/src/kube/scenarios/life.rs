@@ -99,19 +99,28 @@ pub fn changes_all(load: &UnderLoad) -> Result<()> {
     })
 }
 
-/// A quota and a level that members take while they run: every one of them does, and no pod ends.
+/// A quota, a retention and a level that members take while they run: every one of them does, the
+/// history is cut by the new retention, and no pod ends.
 fn settings(cluster: &Cluster) -> Result<()> {
     let lives = |pods: &BTreeMap<String, Pod>| -> Vec<(String, i64)> {
         let each = pods.values();
         each.map(|pod| (pod.uid.clone(), pod.restarts)).collect()
     };
     let before = cluster.pods();
-    cluster.patch(r#"{"spec":{"quotaBackendBytes":3221225472,"config":{"log-level":"warn"}}}"#)?;
+    cluster.patch(
+        r#"{"spec":{"quotaBackendBytes":3221225472,"autoCompaction":{"retention":"5s"},"config":{"log-level":"warn"}}}"#,
+    )?;
     let wanted = "etcd_server_quota_backend_bytes 3221225472";
+    let is_compacted = |line: &str| {
+        let compacted = line.strip_prefix("etcd_debugging_mvcc_compact_revision ");
+        compacted
+            .is_some_and(|revision| revision.parse::<f64>().is_ok_and(|revision| revision > 1.0))
+    };
     for pod in before.keys() {
-        wait_until(&format!("{pod} has the quota"), CONVERGED_MAX, || {
+        let what = format!("{pod} has the quota and has compacted");
+        wait_until(&what, CONVERGED_MAX, || {
             let metrics = cluster.metrics(pod).unwrap_or_default();
-            metrics.lines().any(|line| line == wanted)
+            metrics.lines().any(|line| line == wanted) && metrics.lines().any(is_compacted)
         })?;
     }
     let after = cluster.pods();
