@@ -43,87 +43,32 @@ use quorate_operator::ids::{MemberId, Slot};
 use quorate_operator::observed::{MembershipView, Role, Seen};
 use quorate_operator::plan::{Latch, Plan, Step};
 use quorate_operator::quantity::show_bytes;
-use quorate_operator::record::OperationKind;
+use quorate_operator::record::{Operation, OperationKind, Recovery};
 
 use crate::world::{Growing, World};
 
 /// The world, and a membership remembered to be served again.
 struct Script(World, Option<MembershipView>);
 
-#[expect(clippy::too_many_lines, reason = "one arm per step")]
+/// A step as a line of a script.
 fn show(step: &Step) -> String {
     match step {
-        Step::Latch(Latch::Identity { bootstrap, .. }) => {
-            format!(
-                "latch identity slot={} member={}",
-                bootstrap.slot, bootstrap.member
-            )
-        }
-        Step::Latch(Latch::Issued(latch)) => {
-            let volume = latch.volume.as_ref().map_or("none", |uid| uid.0.as_str());
-            format!("latch issued volume={volume}")
-        }
-        Step::Latch(Latch::Recovered { epoch, .. }) => format!("latch recovered epoch={epoch}"),
-        Step::WriteRecovery(recovery) => {
-            let (slot, epoch) = (recovery.slot, recovery.new_epoch);
-            let mut text = format!(
-                "write-recovery slot={slot} member={} epoch={epoch} last={}",
-                recovery.member, recovery.last_index
-            );
-            for words in &recovery.evidence {
-                let _ = write!(text, "\n      {words}");
-            }
-            text
-        }
+        Step::Latch(latch) => show_latch(latch),
+        Step::WriteRecovery(recovery) => show_recovery(recovery),
         Step::ClearRecovery { token, .. } => format!("clear-recovery {token}"),
+        Step::Recover { slot, epoch, .. } => format!("recover slot={slot} epoch={epoch}"),
         Step::NoteRequest { value, result, .. } => format!("note-request {value}: {result}"),
         Step::DropRequest { annotation, value } => format!("drop-request {annotation}={value}"),
-        Step::Recover { slot, epoch, .. } => format!("recover slot={slot} epoch={epoch}"),
-        Step::Latch(Latch::Done { epoch, .. }) => format!("latch done epoch={epoch}"),
-        Step::WriteIntent(operation) => {
-            let mut text = format!("write-intent {}", operation.kind.name());
-            if let Some(slot) = operation.slot() {
-                let _ = write!(text, " slot={slot}");
-            }
-            if let OperationKind::ExpandVolumes(expand) = &operation.kind {
-                let size = show_bytes(expand.bytes);
-                let _ = write!(text, " to {size} slots={}", expand.slots);
-            }
-            if let Some(newcomer) = operation.newcomer() {
-                let _ = write!(
-                    text,
-                    " new={} life={}",
-                    newcomer.member, newcomer.incarnation
-                );
-                if let Some(directory) = &newcomer.directory {
-                    let _ = write!(text, " directory={directory}");
-                }
-            }
-            text
-        }
+        Step::WriteIntent(operation) => show_intent(operation),
         Step::ClearIntent {
             outcome, backoff, ..
         } => {
             let pause = if backoff.is_some() { " backoff" } else { "" };
             format!("clear-intent {outcome:?}{pause}")
         }
-        Step::EnsureVolume { stamp, adopt } => match adopt {
-            Some(uid) => format!("ensure-volume {stamp} adopt={uid}"),
-            None => format!("ensure-volume {stamp}"),
-        },
-        Step::DeleteVolume { slot, uid } => format!("delete-volume slot={slot} uid={uid}"),
-        Step::ReleaseVolume { slot, uid } => format!("release-volume slot={slot} uid={uid}"),
         Step::SetSlots { count, was } => {
-            format!(
-                "set-slots {} -> {count}",
-                was.map_or("none".to_owned(), |was| was.to_string())
-            )
-        }
-        Step::ResizeVolume { slot, uid, bytes } => {
-            format!(
-                "resize-volume slot={slot} uid={uid} to {}",
-                show_bytes(*bytes)
-            )
+            let was = was.map_or("none".to_owned(), |was| was.to_string());
+            format!("set-slots {was} -> {count}")
         }
         Step::StopSlot { slot, uid, asking } => {
             let asking = asking.map_or_else(String::new, |id| format!(" asking={id}"));
@@ -131,14 +76,83 @@ fn show(step: &Step) -> String {
         }
         Step::LabelSlot { slot, role, .. } => format!("label-slot {slot} role={role:?}"),
         Step::RestartSlot { slot, uid } => format!("restart-slot {slot} uid={uid}"),
+        other => show_of_volume(other)
+            .or_else(|| show_of_member(other))
+            .unwrap_or_else(|| other.name().to_owned()),
+    }
+}
+
+fn show_latch(latch: &Latch) -> String {
+    match latch {
+        Latch::Identity { bootstrap, .. } => {
+            let (slot, member) = (bootstrap.slot, bootstrap.member);
+            format!("latch identity slot={slot} member={member}")
+        }
+        Latch::Issued(latch) => {
+            let volume = latch.volume.as_ref().map_or("none", |uid| uid.0.as_str());
+            format!("latch issued volume={volume}")
+        }
+        Latch::Recovered { epoch, .. } => format!("latch recovered epoch={epoch}"),
+        Latch::Done { epoch, .. } => format!("latch done epoch={epoch}"),
+    }
+}
+
+fn show_recovery(recovery: &Recovery) -> String {
+    let (slot, epoch) = (recovery.slot, recovery.new_epoch);
+    let mut text = format!(
+        "write-recovery slot={slot} member={} epoch={epoch} last={}",
+        recovery.member, recovery.last_index
+    );
+    for words in &recovery.evidence {
+        let _ = write!(text, "\n      {words}");
+    }
+    text
+}
+
+fn show_intent(operation: &Operation) -> String {
+    let mut text = format!("write-intent {}", operation.kind.name());
+    if let Some(slot) = operation.slot() {
+        let _ = write!(text, " slot={slot}");
+    }
+    if let OperationKind::ExpandVolumes(expand) = &operation.kind {
+        let size = show_bytes(expand.bytes);
+        let _ = write!(text, " to {size} slots={}", expand.slots);
+    }
+    if let Some(newcomer) = operation.newcomer() {
+        let (member, life) = (newcomer.member, newcomer.incarnation);
+        let _ = write!(text, " new={member} life={life}");
+        if let Some(directory) = &newcomer.directory {
+            let _ = write!(text, " directory={directory}");
+        }
+    }
+    text
+}
+
+fn show_of_volume(step: &Step) -> Option<String> {
+    Some(match step {
+        Step::EnsureVolume {
+            stamp,
+            adopt: Some(uid),
+        } => format!("ensure-volume {stamp} adopt={uid}"),
+        Step::EnsureVolume { stamp, adopt: None } => format!("ensure-volume {stamp}"),
+        Step::DeleteVolume { slot, uid } => format!("delete-volume slot={slot} uid={uid}"),
+        Step::ReleaseVolume { slot, uid } => format!("release-volume slot={slot} uid={uid}"),
+        Step::ResizeVolume { slot, uid, bytes } => {
+            let size = show_bytes(*bytes);
+            format!("resize-volume slot={slot} uid={uid} to {size}")
+        }
+        _ => return None,
+    })
+}
+
+fn show_of_member(step: &Step) -> Option<String> {
+    Some(match step {
         Step::Bootstrap { slot, member, .. } => format!("bootstrap slot={slot} member={member}"),
         Step::MemberAdd {
             slot,
             member,
             expected,
-        } => {
-            format!("member-add slot={slot} member={member} expected={expected}")
-        }
+        } => format!("member-add slot={slot} member={member} expected={expected}"),
         Step::Join {
             slot,
             member,
@@ -153,8 +167,8 @@ fn show(step: &Step) -> String {
         Step::MemberRemove { member, expected } => {
             format!("member-remove {member} expected={expected}")
         }
-        other => other.name().to_owned(),
-    }
+        _ => return None,
+    })
 }
 
 fn print(plan: &Plan) -> String {
@@ -208,11 +222,9 @@ impl Script {
     }
 
     /// A request for one thing, as by annotation: `ask lead slot=2 token=a`.
-    fn ask(&mut self, what: &str, keyed: &[(&str, &str)]) -> Result<(), Box<dyn Error>> {
-        let value = |key: &str| keyed.iter().find(|(found, _)| *found == key);
-        let value = |key: &str| value(key).map(|(_, value)| *value);
-        let number = |key: &str| value(key).unwrap_or("0").parse::<u32>();
-        let slot = Slot(number("slot")?);
+    fn ask(&mut self, what: &str, args: &Args) -> Result<(), Box<dyn Error>> {
+        let value = |key: &str| args.value(key);
+        let slot = Slot(value("slot").unwrap_or("0").parse()?);
         let (annotation, text, asks) = match what {
             "lead" => {
                 let token = value("token").unwrap_or("a");
@@ -261,91 +273,182 @@ impl Script {
     }
 }
 
+/// What follows a command's name.
+struct Args<'a> {
+    positional: Vec<&'a str>,
+    keyed: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Args<'a> {
+    fn of(command: &'a Command) -> Args<'a> {
+        let mut arguments = command.consume_args();
+        let keyed = std::iter::from_fn(|| arguments.next_key()).collect();
+        let positional = std::iter::from_fn(|| arguments.next_pos()).collect();
+        Args { positional, keyed }
+    }
+
+    fn first(&self) -> Result<&'a str, Box<dyn Error>> {
+        let first = self.positional.first();
+        Ok(*first.ok_or("an argument is missing")?)
+    }
+
+    fn number(&self) -> Result<u32, Box<dyn Error>> {
+        Ok(self.first()?.parse()?)
+    }
+
+    fn slot(&self) -> Result<Slot, Box<dyn Error>> {
+        Ok(Slot(self.number()?))
+    }
+
+    fn value(&self, key: &str) -> Option<&'a str> {
+        let mut keyed = self.keyed.iter();
+        keyed
+            .find(|(found, _)| *found == key)
+            .map(|(_, value)| *value)
+    }
+}
+
 impl Runner for Script {
     type Command = Command;
 
-    #[expect(clippy::too_many_lines, reason = "one arm per command")]
     fn run(&mut self, command: &Command, _: &Context) -> Result<String, Box<dyn Error>> {
-        let mut positional: Vec<&str> = Vec::new();
-        let mut keyed: Vec<(&str, &str)> = Vec::new();
-        let mut arguments = command.consume_args();
-        while let Some(pair) = arguments.next_key() {
-            keyed.push(pair);
+        let (name, args) = (command.name.as_str(), Args::of(command));
+        if let Some(printed) = self.plan(name, &args)? {
+            return Ok(printed);
         }
-        while let Some(value) = arguments.next_pos() {
-            positional.push(value);
+        let known = self.wish(name, &args)?
+            || self.change_platform(name, &args)?
+            || self.meddle(name, &args)?
+            || self.trouble(name, &args)?;
+        match known {
+            true => Ok(String::new()),
+            false => Err(format!("unknown command {name}").into()),
         }
-        let number = || -> Result<u32, Box<dyn Error>> {
-            Ok(positional.first().ok_or("a number is missing")?.parse()?)
-        };
+    }
+}
+
+/// Commands by who acts; `false` or `None`: it is not one of those.
+impl Script {
+    /// The planner is asked, and time passes.
+    fn plan(&mut self, name: &str, args: &Args) -> Result<Option<String>, Box<dyn Error>> {
         let world = &mut self.0;
-        match command.name.as_str() {
-            "create" => *world = World::new(number()?),
-            "ask" => self.ask(positional.first().ok_or("what is asked?")?, &keyed)?,
+        match name {
+            "create" => *world = World::new(args.number()?),
+            "run" => world.converge(1_000)?,
+            "until" => self.until(args.first()?)?,
+            "wait" => world.now += i64::from(args.number()?),
+            "plan" => {
+                world.settle();
+                return Ok(Some(print(&world.pass())));
+            }
+            "step" => {
+                let times = args.value("times").unwrap_or("1");
+                return Ok(Some(self.step(times.parse()?)));
+            }
+            "steps" => return Ok(Some((0..args.number()?).map(|_| self.step(1)).collect())),
+            _ => return Ok(None),
+        }
+        Ok(Some(String::new()))
+    }
+
+    /// A human asks for something.
+    fn wish(&mut self, name: &str, args: &Args) -> Result<bool, Box<dyn Error>> {
+        match name {
             "spec" => {
-                for (key, value) in keyed {
+                for (key, value) in &args.keyed {
                     self.edit(key, value)?;
                 }
             }
-            "run" => world.converge(1_000)?,
-            "until" => self.until(positional.first().ok_or("a step is missing")?)?,
-            "plan" => {
-                world.settle();
-                return Ok(print(&world.pass()));
-            }
-            "step" => {
-                let times = keyed.iter().find(|(key, _)| *key == "times");
-                return Ok(self.step(times.map_or(Ok(1), |(_, value)| value.parse())?));
-            }
-            "steps" => {
-                let count = number()?;
-                return Ok((0..count).map(|_| self.step(1)).collect());
-            }
-            "kill" => world.kill(Slot(number()?)),
-            "wipe" => world.wipe(Slot(number()?), keyed.contains(&("stamp", "yes"))),
-            "drop" => {
-                world.kill(Slot(number()?));
-                world.volumes.remove(&Slot(number()?));
-            }
-            "cut" | "part" => {
-                world.parted = command.name == "part";
-                for slot in positional {
-                    world.unreachable.insert(Slot(slot.parse()?));
-                }
-            }
-            "recover" => {
-                let value = |key: &str| {
-                    let pair = keyed.iter().find(|(found, _)| *found == key);
-                    pair.map(|(_, value)| *value)
-                };
-                if value("words").is_some() {
-                    let why = "`words` is not understood".to_owned();
-                    world.desired.recover_request = Some(Err(why));
-                    return Ok(String::new());
-                }
-                let from = value("from").map(str::parse).transpose()?;
-                let epoch = value("epoch").unwrap_or("1");
-                let force = value("force").is_some();
-                let slot = from.map_or_else(|| "auto".to_owned(), |slot: u32| slot.to_string());
-                let forced = if force { ",force=true" } else { "" };
-                world.desired.recover_request = Some(Ok(RecoverRequest {
-                    from: from.map(Slot),
-                    epoch: epoch.parse()?,
-                    force,
-                    text: format!("from={slot},epoch={epoch}{forced}"),
-                }));
-            }
+            "settings" => args.first()?.clone_into(&mut self.0.desired.settings),
+            "ask" => self.ask(args.first()?, args)?,
+            "recover" => self.0.desired.recover_request = Some(recovery_asked(args)?),
             "abort" => {
-                let recovery = world.record.recovery.as_ref();
+                let recovery = self.0.record.recovery.as_ref();
                 let text = recovery.map(|recovery| recovery.token.clone());
-                world.desired.once.extend(text.map(|text| Once {
+                self.0.desired.once.extend(text.map(|text| Once {
                     annotation: ANNOTATION_ABORT_OPERATION,
                     text,
                     asks: Asks::Abort,
                 }));
             }
-            "behind" => drop(world.behind.insert(Slot(number()?))),
-            "stick" => drop(world.stuck.insert(Slot(number()?))),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// What the platform is like from now on.
+    fn change_platform(&mut self, name: &str, args: &Args) -> Result<bool, Box<dyn Error>> {
+        let world = &mut self.0;
+        match name {
+            "template" => {
+                let next = world.revision.map_or(0, |revision| revision + 1);
+                world.revision = Some(next);
+                if args.value("bad") == Some("yes") {
+                    world.bad.insert(next);
+                }
+            }
+            "sizes" => {
+                world.growing = Some(growing(args.first()?)?);
+                let now = world.desired.storage_bytes;
+                world.template_bytes.get_or_insert(now);
+            }
+            "orphans" => world.adopts = args.first()? == "no",
+            "brought" => world.encryption = brought(args.positional.contains(&"missing")),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Somebody else changes the set or the membership.
+    fn meddle(&mut self, name: &str, args: &Args) -> Result<bool, Box<dyn Error>> {
+        let world = &mut self.0;
+        match name {
+            "orphan" => world.count = None,
+            "forget" => {
+                world.count = None;
+                world.lives.values_mut().for_each(|life| life.orphan = true);
+            }
+            "shrink" => {
+                let count = args.number()?;
+                world.count = Some(count);
+                world.lives.retain(|slot, _| slot.0 < count);
+            }
+            "lead" => lead(world, args.slot()?)?,
+            "intrude" => {
+                let slot = args.positional.first().map(|slot| slot.parse());
+                world.intrude(slot.transpose()?.map(Slot));
+            }
+            "expel" => world.expel(args.slot()?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Something breaks, or is whole again.
+    fn trouble(&mut self, name: &str, args: &Args) -> Result<bool, Box<dyn Error>> {
+        let world = &mut self.0;
+        match name {
+            "kill" => world.kill(args.slot()?),
+            "wipe" => world.wipe(args.slot()?, args.value("stamp") == Some("yes")),
+            "drop" => {
+                world.kill(args.slot()?);
+                world.volumes.remove(&args.slot()?);
+            }
+            "cut" | "part" => {
+                world.parted = name == "part";
+                for slot in &args.positional {
+                    world.unreachable.insert(Slot(slot.parse()?));
+                }
+            }
+            "behind" => drop(world.behind.insert(args.slot()?)),
+            "stick" => drop(world.stuck.insert(args.slot()?)),
+            "strand" => drop(world.stranded.insert(args.slot()?)),
+            "jam" | "unjam" => world.jammed = name == "jam",
+            "lag" => {
+                let members = world.group.iter().flat_map(|group| &group.members);
+                let learners = members.filter(|(_, row)| row.1 == Role::Learner);
+                world.lagging = learners.map(|(id, _)| *id).collect();
+            }
             "heal" => {
                 world.unreachable.clear();
                 world.stuck.clear();
@@ -353,42 +456,10 @@ impl Runner for Script {
                 world.lagging.clear();
                 world.deaf.clear();
             }
-            "lag" => {
-                let members = world.group.iter().flat_map(|group| &group.members);
-                let learners = members.filter(|(_, row)| row.1 == Role::Learner);
-                world.lagging = learners.map(|(id, _)| *id).collect();
+            "deaf" => {
+                let problem = args.value("says").map(str::to_owned);
+                world.deaf.insert(args.slot()?, problem);
             }
-            "template" => {
-                let next = world.revision.map_or(0, |revision| revision + 1);
-                world.revision = Some(next);
-                if keyed.contains(&("bad", "yes")) {
-                    world.bad.insert(next);
-                }
-            }
-            "wait" => world.now += i64::from(number()?),
-            "lead" => {
-                let slot = Slot(number()?);
-                let group = world.group.as_mut().ok_or("no cluster")?;
-                let member = group.members.iter().find(|(_, row)| row.0 == Some(slot));
-                group.leader = *member.ok_or("no member there")?.0;
-                group.term += 1;
-            }
-            "sizes" => {
-                world.growing = Some(match positional.first() {
-                    Some(&"online") => Growing::Online,
-                    Some(&"remounted") => Growing::Remounted,
-                    Some(&"stubborn") => Growing::Stubborn,
-                    Some(&"refused") => Growing::Refused,
-                    Some(&"unknown") => Growing::Unknown,
-                    Some(&"failing") => Growing::Failing,
-                    Some(&"slow") => Growing::Slow,
-                    other => return Err(format!("unknown way {other:?}").into()),
-                });
-                world
-                    .template_bytes
-                    .get_or_insert(world.desired.storage_bytes);
-            }
-            "orphans" => world.adopts = positional.first() == Some(&"no"),
             "remember" => {
                 let Seen::Known(view) = world.observe().membership else {
                     return Err("no membership".into());
@@ -396,41 +467,51 @@ impl Runner for Script {
                 self.1 = Some(view);
             }
             "stale" => world.stale = self.1.clone(),
-            "forget" => {
-                world.count = None;
-                world.lives.values_mut().for_each(|life| life.orphan = true);
-            }
-            "shrink" => {
-                let count = number()?;
-                world.count = Some(count);
-                world.lives.retain(|slot, _| slot.0 < count);
-            }
             "fresh" => world.stale = None,
-            "strand" => drop(world.stranded.insert(Slot(number()?))),
-            "jam" => world.jammed = true,
-            "unjam" => world.jammed = false,
-            "intrude" => world.intrude(
-                positional
-                    .first()
-                    .and_then(|slot| slot.parse().ok())
-                    .map(Slot),
-            ),
-            "expel" => world.expel(Slot(number()?)),
-            "orphan" => world.count = None,
-            "settings" => {
-                let digest = positional.first().ok_or("which settings?")?;
-                world.desired.settings = (*digest).to_owned();
-            }
-            "deaf" => {
-                let says = keyed.iter().find(|(key, _)| *key == "says");
-                let problem = says.map(|(_, text)| (*text).to_owned());
-                world.deaf.insert(Slot(number()?), problem);
-            }
-            "brought" => world.encryption = brought(positional.contains(&"missing")),
-            other => return Err(format!("unknown command {other}").into()),
+            _ => return Ok(false),
         }
-        Ok(String::new())
+        Ok(true)
     }
+}
+
+/// The recovery that a human asks for, well put or not.
+fn recovery_asked(args: &Args) -> Result<Result<RecoverRequest, String>, Box<dyn Error>> {
+    if args.value("words").is_some() {
+        return Ok(Err("`words` is not understood".to_owned()));
+    }
+    let from: Option<u32> = args.value("from").map(str::parse).transpose()?;
+    let epoch = args.value("epoch").unwrap_or("1");
+    let force = args.value("force").is_some();
+    let slot = from.map_or_else(|| "auto".to_owned(), |slot| slot.to_string());
+    let forced = if force { ",force=true" } else { "" };
+    Ok(Ok(RecoverRequest {
+        from: from.map(Slot),
+        epoch: epoch.parse()?,
+        force,
+        text: format!("from={slot},epoch={epoch}{forced}"),
+    }))
+}
+
+fn growing(how: &str) -> Result<Growing, String> {
+    Ok(match how {
+        "online" => Growing::Online,
+        "remounted" => Growing::Remounted,
+        "stubborn" => Growing::Stubborn,
+        "refused" => Growing::Refused,
+        "unknown" => Growing::Unknown,
+        "failing" => Growing::Failing,
+        "slow" => Growing::Slow,
+        other => return Err(format!("unknown way {other}")),
+    })
+}
+
+/// Leadership moves by itself.
+fn lead(world: &mut World, slot: Slot) -> Result<(), &'static str> {
+    let group = world.group.as_mut().ok_or("no cluster")?;
+    let member = group.members.iter().find(|(_, row)| row.0 == Some(slot));
+    group.leader = *member.ok_or("no member there")?.0;
+    group.term += 1;
+    Ok(())
 }
 
 /// Certificates of peers that somebody else keeps.
