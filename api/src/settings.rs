@@ -3,6 +3,8 @@
 //!
 //! A line is `name=value`, the name being that of a flag; `#` begins a comment. Must not know: what
 //! a value means, where the file is.
+//! Caveat: a node does not start with a name it does not know, so a name that is added to [`NAMES`]
+//! must not be written for members of an older version.
 
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;

@@ -291,6 +291,11 @@ fn settings_change_under_members_that_go_on() {
         progress.any(|progress| progress["reason"] == "Idle")
     });
     assert_eq!(members_of(&up.data()), before, "a member ended for it");
+    // Without it no member could begin anew.
+    fs::remove_file(up.data().join("settings")).expect("the file is there");
+    wait_for("the file to be there again", || {
+        up.data().join("settings").exists()
+    });
 }
 
 #[test]

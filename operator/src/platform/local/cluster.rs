@@ -1,8 +1,10 @@
 //! One cluster on this machine: its directory, its manifest, and the processes of its set.
 //!
 //! Every pass begins with what a kubelet and a set controller do elsewhere (`keep`): it notices
-//! ends, kills what does not stop, removes volumes whose deletion was asked for, and starts slots
-//! of the set in which nothing was started yet. Everything else happens only as a step
+//! ends, kills what does not stop, removes volumes whose deletion was asked for, writes the
+//! settings
+//! that members take while they run, and starts slots of the set in which nothing was started yet.
+//! Everything else happens only as a step
 //! (`platform.rs`). Calls to the disk block: the files are small, and nothing else waits in this
 //! process.
 
@@ -126,7 +128,6 @@ impl Local {
             )));
         }
         local.save(local.state.clone())?;
-        local.push_settings()?;
         local.accept()?;
         local.resume()?;
         Ok(local)
@@ -257,15 +258,15 @@ impl Local {
             })?;
         }
         self.accepted = cluster;
-        self.push_settings()?;
         Ok(true)
     }
 
-    /// Writes what members are to take while they run; they look by themselves.
+    /// Writes what members are to take while they run; they look by themselves. While nothing is
+    /// to be done, a file that is there stays.
     fn push_settings(&self) -> Result<(), Error> {
         let (path, text) = (self.settings_file(), settings::file(&self.accepted.spec));
         match read(&path, BYTES_MAX as u64) {
-            Ok(there) if there == text.as_bytes() => Ok(()),
+            Ok(there) if there == text.as_bytes() || self.accepted.spec.paused => Ok(()),
             _ => write(&path, text.as_bytes()),
         }
     }
@@ -293,6 +294,7 @@ impl Local {
     /// Does what goes without saying; see the head of this file.
     pub(super) fn keep(&mut self) -> Result<(), Error> {
         let now = now();
+        self.push_settings()?;
         for slot in (0..SLOTS_MAX).map(Slot) {
             let wanted = self.state.slots.is_some_and(|count| slot.0 < count);
             let volume = Volume::of(&self.slot_dir(slot));
