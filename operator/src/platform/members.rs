@@ -22,6 +22,8 @@ use crate::observed::{
 };
 use crate::planted::Bug;
 
+type Client = AdminClient<Channel>;
+
 /// Who a node is: answered from memory, so that silence means trouble.
 pub(super) const IDENTITY_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -137,7 +139,7 @@ impl<A: Addresses> Members<A> {
         self.channels.retain(|url, _| urls.contains(url));
     }
 
-    fn client(&mut self, slot: Slot) -> Result<AdminClient<Channel>, Status> {
+    fn client(&mut self, slot: Slot) -> Result<Client, Status> {
         let url = self
             .addresses
             .admin_url(slot)
@@ -167,6 +169,20 @@ impl<A: Addresses> Members<A> {
         }
     }
 
+    /// One call to the node in a slot, given up after `limit`; the error names the slot.
+    async fn ask<T>(
+        &mut self,
+        slot: Slot,
+        limit: Duration,
+        call: impl AsyncFnOnce(Client) -> Result<Response<T>, Status>,
+    ) -> Result<T, Error> {
+        let answer = match self.client(slot) {
+            Ok(client) => limited(limit, call(client)).await,
+            Err(status) => Err(status),
+        };
+        answer.map_err(|status| failed(slot, &status))
+    }
+
     /// Asks the nodes in these slots who they are, all at once.
     pub async fn identities(&mut self, slots: &[Slot]) -> BTreeMap<Slot, Seen<Answer>> {
         let mut asked = tokio::task::JoinSet::new();
@@ -192,15 +208,14 @@ impl<A: Addresses> Members<A> {
     pub async fn membership(&mut self, slots: &[Slot]) -> Seen<MembershipView> {
         let mut silence = "no member runs that could be asked".to_owned();
         for slot in slots {
-            let client = self.client(*slot);
             let request = pb::MembershipRequest { local: false };
-            let call = async { client?.membership(request).await };
-            match limited(MEMBERSHIP_TIMEOUT, call).await {
+            let call = async |mut client: Client| client.membership(request).await;
+            match self.ask(*slot, MEMBERSHIP_TIMEOUT, call).await {
                 Ok(answer) => match view(&self.addresses, &answer) {
                     Ok(view) => return Seen::Known(view),
                     Err(wrong) => silence = format!("slot {slot} answered nonsense: {wrong}"),
                 },
-                Err(status) => silence = format!("slot {slot}: {}", why(&status)),
+                Err(error) => silence = error.to_string(),
             }
         }
         Seen::Unknown(silence)
@@ -223,12 +238,8 @@ impl<A: Addresses> Members<A> {
             peer_urls: vec![self.addresses.peer_url(slot)],
             name,
         };
-        let client = self.client(slot);
-        let call = async { client?.bootstrap(request).await };
-        limited(CHANGE_TIMEOUT, call)
-            .await
-            .map(|_| ())
-            .map_err(|status| failed(slot, &status))
+        let call = async |mut client: Client| client.bootstrap(request).await;
+        self.ask(slot, CHANGE_TIMEOUT, call).await.map(|_| ())
     }
 
     /// Tells the fenced node in a slot to begin an epoch as the only member.
@@ -245,12 +256,8 @@ impl<A: Addresses> Members<A> {
             cluster_uuid: cluster_uuid.to_string(),
             epoch,
         };
-        let client = self.client(slot);
-        let call = async { client?.recover(request).await };
-        limited(CHANGE_TIMEOUT, call)
-            .await
-            .map(|_| ())
-            .map_err(|status| failed(slot, &status))
+        let call = async |mut client: Client| client.recover(request).await;
+        self.ask(slot, CHANGE_TIMEOUT, call).await.map(|_| ())
     }
 
     /// Tells the node in a slot which member it is.
@@ -274,12 +281,8 @@ impl<A: Addresses> Members<A> {
                 .collect(),
             displaces: displaces.map_or(0, |member| member.0),
         };
-        let client = self.client(slot);
-        let call = async { client?.join(request).await };
-        limited(CHANGE_TIMEOUT, call)
-            .await
-            .map(|_| ())
-            .map_err(|status| failed(slot, &status))
+        let call = async |mut client: Client| client.join(request).await;
+        self.ask(slot, CHANGE_TIMEOUT, call).await.map(|_| ())
     }
 
     /// Adds the node that will live in `slot` as learner, by way of a member.
@@ -301,11 +304,8 @@ impl<A: Addresses> Members<A> {
             name,
             expected,
         };
-        let client = self.client(through);
-        settle(
-            through,
-            limited(CHANGE_TIMEOUT, async { client?.member_add(request).await }).await,
-        )
+        let call = async |mut client: Client| client.member_add(request).await;
+        settle(through, self.ask(through, CHANGE_TIMEOUT, call).await?)
     }
 
     /// Makes a learner a voter, by way of a member.
@@ -322,9 +322,8 @@ impl<A: Addresses> Members<A> {
             member_id: member.0,
             expected,
         };
-        let client = self.client(through);
-        let call = async { client?.member_promote(request).await };
-        settle(through, limited(CHANGE_TIMEOUT, call).await)
+        let call = async |mut client: Client| client.member_promote(request).await;
+        settle(through, self.ask(through, CHANGE_TIMEOUT, call).await?)
     }
 
     /// Removes a member, by way of a member; absence is success.
@@ -341,12 +340,9 @@ impl<A: Addresses> Members<A> {
             member_id: member.0,
             expected,
         };
-        let client = self.client(through);
-        let call = async { client?.member_remove(request).await };
-        let answer = limited(CHANGE_TIMEOUT, call).await;
-        if let Ok(pb::ChangeResponse {
-            outcome: Some(Outcome::Refused(refused)),
-        }) = &answer
+        let call = async |mut client: Client| client.member_remove(request).await;
+        let answer = self.ask(through, CHANGE_TIMEOUT, call).await?;
+        if let Some(Outcome::Refused(refused)) = &answer.outcome
             && refused.reason() == pb::Refusal::NotFound
             && !Bug::NotFoundIsAnError.lives()
         {
@@ -360,14 +356,11 @@ impl<A: Addresses> Members<A> {
     /// # Errors
     /// [`Error::Refused`] says why it must not stop; otherwise the answer is missing.
     pub async fn can_stop(&mut self, through: Slot, member: MemberId) -> Result<(), Error> {
-        let client = self.client(through);
         let request = pb::CanStopRequest {
             member_id: member.0,
         };
-        let call = async { client?.can_stop(request).await };
-        let answer = limited(MEMBERSHIP_TIMEOUT, call)
-            .await
-            .map_err(|status| failed(through, &status))?;
+        let call = async |mut client: Client| client.can_stop(request).await;
+        let answer = self.ask(through, MEMBERSHIP_TIMEOUT, call).await?;
         if answer.can_stop {
             Ok(())
         } else {
@@ -380,14 +373,9 @@ impl<A: Addresses> Members<A> {
     /// # Errors
     /// It refused, or its answer is missing.
     pub async fn transfer_leader(&mut self, through: Slot, to: MemberId) -> Result<(), Error> {
-        let client = self.client(through);
         let request = pb::TransferLeaderRequest { to: to.0 };
-        let call = async { client?.transfer_leader(request).await };
-        match limited(CHANGE_TIMEOUT, call)
-            .await
-            .map_err(|status| failed(through, &status))?
-            .outcome
-        {
+        let call = async |mut client: Client| client.transfer_leader(request).await;
+        match self.ask(through, CHANGE_TIMEOUT, call).await?.outcome {
             Some(Transfer::Refused(refused)) => Err(Error::Refused(refused.message)),
             Some(Transfer::Leader(_)) | None => Ok(()),
         }
@@ -407,8 +395,8 @@ async fn limited<T>(
 }
 
 /// What a change of the membership came to.
-fn settle(through: Slot, answer: Result<pb::ChangeResponse, Status>) -> Result<(), Error> {
-    match answer.map_err(|status| failed(through, &status))?.outcome {
+fn settle(through: Slot, answer: pb::ChangeResponse) -> Result<(), Error> {
+    match answer.outcome {
         Some(Outcome::Changed(_)) => Ok(()),
         Some(Outcome::ConfigChanged(now)) => Err(Error::Conflict(format!(
             "the membership has moved on to config index {}",
@@ -449,7 +437,7 @@ fn why(status: &Status) -> String {
     }
 }
 
-async fn identity(mut client: AdminClient<Channel>) -> Result<Answer, Status> {
+async fn identity(mut client: Client) -> Result<Answer, Status> {
     let call = async { client.identity(pb::IdentityRequest {}).await };
     let answer = limited(IDENTITY_TIMEOUT, call).await?;
     let state = state(&answer)?;
@@ -640,7 +628,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_a_success_a_conflict_or_a_refusal() {
-        let change = |outcome| settle(Slot(0), Ok(pb::ChangeResponse { outcome }));
+        let change = |outcome| settle(Slot(0), pb::ChangeResponse { outcome });
         assert!(change(Some(Outcome::Changed(pb::Changed::default()))).is_ok());
         let moved = Outcome::ConfigChanged(pb::ConfigChanged { config_index: 7 });
         assert!(matches!(change(Some(moved)), Err(Error::Conflict(text)) if text.contains('7')));
@@ -660,7 +648,7 @@ mod tests {
             );
         }
         assert!(matches!(change(None), Err(Error::Unanswered(_))));
-        let lost = settle(Slot(0), Err(Status::unavailable("gone")));
-        assert!(matches!(lost, Err(Error::Unanswered(_))));
+        let lost = failed(Slot(0), &Status::unavailable("gone"));
+        assert!(matches!(lost, Error::Unanswered(text) if text == "slot 0: gone"));
     }
 }
