@@ -81,8 +81,7 @@ impl ManifestError {
 ///
 /// # Errors
 /// The first [`ManifestError`], in the order of the file: not YAML, too large, a duplicate or
-/// unknown
-/// field, a wrong type or value, no `KvCluster` or more than one.
+/// unknown field, a wrong type or value, no `KvCluster` or more than one.
 pub fn parse(file: &str, text: &str) -> Result<KvCluster, ManifestError> {
     let bytes = text.len();
     if bytes > MANIFEST_BYTES_MAX {

@@ -242,10 +242,7 @@ fn instruct(
 /// Latches nothing but the exact answer: this member, alone, in this cluster (H7).
 fn verify(facts: &Facts, cluster_uuid: ClusterUuid, latch: &BootstrapRecord) -> Result<Step, Note> {
     let Some(membership) = facts.membership else {
-        return Err(waiting(format!(
-            "The membership could not be read: {}.",
-            facts.membership_problem
-        )));
+        return Err(waiting(facts.unread()));
     };
     if !is_alone(membership, latch) {
         return Err(note(

@@ -1,8 +1,7 @@
 //! Deletion of the cluster (protocol 3.11): the set goes, then the volumes as the policy says.
 //!
-//! Asks no member and needs no quorum (H27). Only volumes stamped with this very object are
-//! touched:
-//! a recreated object of the same name is another owner (H32).
+//! Asks no member and needs no quorum (H27). Touches only volumes stamped with this very object:
+//! one of the same name that was made later is another owner (H32).
 
 use super::{Decision, Facts, Note, Reason, Step, Verdict, note};
 use crate::desired::VolumePolicy;

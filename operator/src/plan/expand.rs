@@ -7,6 +7,7 @@
 //! be impossible may be lowered again, down to what the volume really has.
 
 use super::guard::{STOP, pass};
+use super::operation::end;
 use super::{Decision, Facts, Note, Outcome, Reason, Step, Verdict, evidence, note};
 use crate::ids::{Slot, UnixMs};
 use crate::observed::{Growth, LifeState, LifeView, Seen, VolumeView};
@@ -161,15 +162,6 @@ pub(super) fn decide(facts: &Facts, _: &mut Vec<Verdict>) -> Decision {
             slots: count,
         }),
     }))
-}
-
-fn end(operation: &Operation, outcome: Outcome) -> Decision {
-    let id = operation.id.clone();
-    Decision::Act(Step::ClearIntent {
-        id,
-        outcome,
-        backoff: None,
-    })
 }
 
 fn waiting(message: String) -> Decision {

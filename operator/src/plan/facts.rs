@@ -72,6 +72,20 @@ impl<'a> Facts<'a> {
         facts
     }
 
+    /// Why there is no membership to decide by, as a sentence.
+    #[must_use]
+    pub fn unread(&self) -> String {
+        let why = &self.membership_problem;
+        format!("The membership could not be read: {why}.")
+    }
+
+    /// What a change of the membership is bound to; while it is unknown 0, which no leader accepts.
+    #[must_use]
+    pub fn config_index(&self) -> u64 {
+        let membership = self.membership;
+        membership.map_or(0, |membership| membership.config_index)
+    }
+
     /// The latched cluster.
     #[must_use]
     pub fn cluster(&self) -> Option<ClusterUuid> {

@@ -139,13 +139,7 @@ pub(super) fn pass(
 fn membership_known(facts: &Facts, _: MemberId) -> (bool, String) {
     match facts.membership {
         Some(membership) => (true, format!("config index {}", membership.config_index)),
-        None => (
-            false,
-            format!(
-                "The membership could not be read: {}.",
-                facts.membership_problem
-            ),
-        ),
+        None => (false, facts.unread()),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Waking never founds a cluster: it starts the same slots on the same volumes.
 
 use super::guard::{Guard, REMOVE_LEARNER, pass};
+use super::operation::end;
 use super::{Decision, Facts, Outcome, Reason, Step, Verdict, note, quorum};
 use crate::ids::{MemberId, Slot};
 use crate::observed::Seen;
@@ -69,10 +70,5 @@ pub(super) fn go_on(facts: &Facts, operation: &Operation, hibernate: &Hibernate)
         let message = format!("The cluster is waking: {alive} voters are healthy.");
         return Decision::Wait(note(Reason::Hibernating, message));
     }
-    let id = operation.id.clone();
-    Decision::Act(Step::ClearIntent {
-        id,
-        outcome: Outcome::Done,
-        backoff: None,
-    })
+    end(operation, Outcome::Done)
 }

@@ -1,7 +1,7 @@
 //! The planner: what was asked for and what was seen go in, at most one step comes out.
 //!
-//! The goal as one sentence: if the spec stays as it is, the cluster eventually matches it and
-//! stays.
+//! The goal: if the spec stays as it is, the cluster eventually matches it and stays so.
+//!
 //! A pass walks an ordered ladder of rules and takes the first step that one of them yields. Every
 //! pass starts from the world, finds the recorded operation and asks "already done?" row by row, so
 //! the crash points of a protocol are the gaps between its rows and none needs code of its own.
@@ -74,6 +74,11 @@ fn note(reason: Reason, message: impl Into<String>) -> Note {
         reason,
         message: message.into(),
     }
+}
+
+/// Without a membership that can be trusted, nothing is decided.
+fn unread(facts: &Facts) -> Note {
+    note(Reason::Unreachable, facts.unread())
 }
 
 /// The reasons of notes. Their names are the reasons of conditions and labels of metrics.

@@ -6,7 +6,8 @@
 //! (I5).
 
 use super::guard::{ADD_LEARNER, PROMOTE, REMOVE_LEARNER, pass};
-use super::{Decision, Facts, Note, Outcome, Reason, Step, Verdict, note, volumes};
+use super::operation::end;
+use super::{Decision, Facts, Note, Outcome, Reason, Step, Verdict, note, unread, volumes};
 use crate::ids::{DirectoryId, MemberId, Slot, VolumeUid};
 use crate::observed::{LifeState, NodeState, NodeView, Refusing, Role, Seen};
 use crate::planted::Bug;
@@ -33,15 +34,14 @@ pub(super) struct Arrival<'a> {
 /// The next step of an arrival.
 pub(super) fn go_on(facts: &Facts, arrival: &Arrival, verdicts: &mut Vec<Verdict>) -> Decision {
     let (Some(cluster), Some(_)) = (facts.cluster(), facts.membership) else {
-        let why = &facts.membership_problem;
-        let message = format!("The membership could not be read: {why}.");
-        return Decision::Wait(note(Reason::Unreachable, message));
+        return Decision::Wait(unread(facts));
     };
     let newcomer = arrival.newcomer;
     let member = facts.member(newcomer.member);
     if member.is_some_and(|member| member.role == Role::Voter) {
         // Past the point of no return, whatever was wished meanwhile: scaling down may follow.
-        return label(facts, newcomer.slot, Role::Voter).unwrap_or_else(|| done(arrival.operation));
+        return label(facts, newcomer.slot, Role::Voter)
+            .unwrap_or_else(|| end(arrival.operation, Outcome::Done));
     }
     if arrival.abort.is_some() {
         return undo(facts, arrival, verdicts);
@@ -50,7 +50,7 @@ pub(super) fn go_on(facts: &Facts, arrival: &Arrival, verdicts: &mut Vec<Verdict
         return Decision::Act(Step::WriteIntent(with_abort(arrival.operation, abort)));
     }
     if Bug::PromoteUnasked.lives() && member.is_some() {
-        let expected = facts.membership.map_or(0, |view| view.config_index);
+        let expected = facts.config_index();
         let member = newcomer.member;
         return Decision::Act(Step::Promote { member, expected });
     }
@@ -77,23 +77,11 @@ pub(super) fn go_on(facts: &Facts, arrival: &Arrival, verdicts: &mut Vec<Verdict
 
 /// The gate, then the promotion.
 pub(super) fn promote(facts: &Facts, member: MemberId, verdicts: &mut Vec<Verdict>) -> Decision {
-    let expected = facts
-        .membership
-        .map_or(0, |membership| membership.config_index);
+    let expected = facts.config_index();
     match pass(PROMOTE, facts, member, verdicts) {
         Ok(()) => Decision::Act(Step::Promote { member, expected }),
         Err(note) => Decision::Wait(note),
     }
-}
-
-/// The operation ends as intended.
-fn done(operation: &Operation) -> Decision {
-    let id = operation.id.clone();
-    Decision::Act(Step::ClearIntent {
-        id,
-        outcome: Outcome::Done,
-        backoff: None,
-    })
 }
 
 /// The platform's role label, where it has one and it is not right.
@@ -228,9 +216,7 @@ fn add(facts: &Facts, arrival: &Arrival, node: &NodeView, verdicts: &mut Vec<Ver
     if let Err(note) = pass(ADD_LEARNER, facts, newcomer.member, verdicts) {
         return Decision::Wait(note);
     }
-    let expected = facts
-        .membership
-        .map_or(0, |membership| membership.config_index);
+    let expected = facts.config_index();
     let fresh = Bug::FreshIdOnRetry.lives();
     Decision::Act(Step::MemberAdd {
         slot,
@@ -283,9 +269,7 @@ fn join(facts: &Facts, arrival: &Arrival, state: &NodeState) -> Decision {
 fn undo(facts: &Facts, arrival: &Arrival, verdicts: &mut Vec<Verdict>) -> Decision {
     let newcomer = arrival.newcomer;
     if facts.member(newcomer.member).is_some() {
-        let expected = facts
-            .membership
-            .map_or(0, |membership| membership.config_index);
+        let expected = facts.config_index();
         return match pass(REMOVE_LEARNER, facts, newcomer.member, verdicts) {
             Ok(()) => Decision::Act(Step::MemberRemove {
                 member: newcomer.member,

@@ -1,8 +1,11 @@
 //! Rule 4: the recorded operation goes on, or is undone.
 
-use super::{Decision, Facts, Verdict, expand, hibernate, replace, scale_down, scale_up, update};
+use super::{
+    Decision, Facts, Outcome, Step, Verdict, expand, hibernate, replace, scale_down, scale_up,
+    update,
+};
 use crate::planted::Bug;
-use crate::record::OperationKind;
+use crate::record::{Operation, OperationKind};
 
 pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
     let Some(operation) = facts.operation() else {
@@ -20,4 +23,13 @@ pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
         Decision::Wait(_) if Bug::TwoAtOnce.lives() => Decision::Pass,
         other => other,
     }
+}
+
+/// The operation is over, and nothing has to be waited for before the next.
+pub(super) fn end(operation: &Operation, outcome: Outcome) -> Decision {
+    Decision::Act(Step::ClearIntent {
+        id: operation.id.clone(),
+        outcome,
+        backoff: None,
+    })
 }

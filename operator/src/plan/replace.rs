@@ -6,6 +6,7 @@
 
 use super::guard::{REMOVE_LEARNER, REMOVE_VOTER, pass};
 use super::newcomer::{self, Arrival};
+use super::operation::end;
 use super::{Decision, Facts, Outcome, Reason, Step, Verdict, note, scale_up};
 use crate::desired::RepairPolicy;
 use crate::ids::{MemberId, Slot};
@@ -233,13 +234,7 @@ fn remove(
         .into_iter()
         .any(|lost| lost.member == member && lost.replace);
     if !lost && facts.observed.volumes.known().is_some() {
-        let id = operation.id.clone();
-        let outcome = Outcome::Aborted;
-        return Decision::Act(Step::ClearIntent {
-            id,
-            outcome,
-            backoff: None,
-        });
+        return end(operation, Outcome::Aborted);
     }
     if !lost {
         let message = format!("Whether member {member} is lost could not be read.");
@@ -253,9 +248,7 @@ fn remove(
     } else {
         REMOVE_VOTER
     };
-    let expected = facts
-        .membership
-        .map_or(0, |membership| membership.config_index);
+    let expected = facts.config_index();
     match pass(gate, facts, member, verdicts) {
         Ok(()) => Decision::Act(Step::MemberRemove { member, expected }),
         Err(note) => Decision::Wait(note),

@@ -3,7 +3,8 @@
 
 use super::guard::{CHOOSE_VICTIM, REMOVE_VOTER, pass};
 use super::newcomer::vacate;
-use super::{Decision, Facts, Note, Outcome, Reason, Step, Verdict, evidence, note};
+use super::operation::end;
+use super::{Decision, Facts, Note, Outcome, Reason, Step, Verdict, evidence, unread};
 use crate::ids::{MemberId, Slot};
 use crate::observed::Role;
 use crate::planted::Bug;
@@ -88,9 +89,7 @@ pub(super) fn go_on(
     verdicts: &mut Vec<Verdict>,
 ) -> Decision {
     if facts.membership.is_none() {
-        let why = &facts.membership_problem;
-        let message = format!("The membership could not be read: {why}.");
-        return Decision::Wait(note(Reason::Unreachable, message));
+        return Decision::Wait(unread(facts));
     }
     let was = facts.observed.slots.known().and_then(|slots| slots.count);
     if Bug::SlotsBeforeMembership.lives() && was.is_some_and(|was| was > down.slot.0) {
@@ -105,15 +104,6 @@ pub(super) fn go_on(
         Decision::Pass => end(operation, Outcome::Done),
         other => other,
     }
-}
-
-fn end(operation: &Operation, outcome: Outcome) -> Decision {
-    let id = operation.id.clone();
-    Decision::Act(Step::ClearIntent {
-        id,
-        outcome,
-        backoff: None,
-    })
 }
 
 /// Rows 2 to 4: leadership moves off the surplus, the gate holds, the victim is removed.
@@ -132,9 +122,7 @@ fn remove(
     if let Some(decision) = transfer(facts, operation, down) {
         return decision;
     }
-    let expected = facts
-        .membership
-        .map_or(0, |membership| membership.config_index);
+    let expected = facts.config_index();
     match pass(REMOVE_VOTER, facts, down.victim, verdicts) {
         Ok(()) => Decision::Act(Step::MemberRemove {
             member: down.victim,

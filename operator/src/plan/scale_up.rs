@@ -2,7 +2,7 @@
 
 use super::guard::{ADD_LEARNER, pass};
 use super::newcomer::{self, Arrival};
-use super::{Decision, Facts, Reason, Step, Verdict, note};
+use super::{Decision, Facts, Reason, Step, Verdict, note, unread};
 use crate::ids::Slot;
 use crate::planted::Bug;
 use crate::record::{Newcomer, Operation, OperationKind, ScaleUp};
@@ -14,9 +14,7 @@ pub(super) fn decide(facts: &Facts, verdicts: &mut Vec<Verdict>) -> Decision {
         return Decision::Pass;
     }
     if facts.membership.is_none() {
-        let why = &facts.membership_problem;
-        let message = format!("The membership could not be read: {why}.");
-        return Decision::Wait(note(Reason::Unreachable, message));
+        return Decision::Wait(unread(facts));
     }
     if facts.voters_in_range() >= facts.desired.replicas {
         return Decision::Pass;

@@ -7,7 +7,8 @@
 
 use super::guard::{STOP, pass};
 use super::newcomer::label;
-use super::{Decision, Facts, Outcome, Reason, Step, Verdict, evidence, note};
+use super::operation::end;
+use super::{Decision, Facts, Outcome, Reason, Step, Verdict, evidence, note, unread};
 use crate::ids::{MemberId, Slot};
 use crate::observed::{LifeState, LifeView, Role};
 use crate::planted::Bug;
@@ -108,15 +109,6 @@ pub(super) fn decide(facts: &Facts, _: &mut Vec<Verdict>) -> Decision {
     }))
 }
 
-fn end(operation: &Operation, outcome: Outcome) -> Decision {
-    let id = operation.id.clone();
-    Decision::Act(Step::ClearIntent {
-        id,
-        outcome,
-        backoff: None,
-    })
-}
-
 fn rewritten(operation: &Operation, update: Update) -> Decision {
     Decision::Act(Step::WriteIntent(Operation {
         kind: OperationKind::Update(update),
@@ -132,9 +124,7 @@ pub(super) fn go_on(
     verdicts: &mut Vec<Verdict>,
 ) -> Decision {
     let Some(membership) = facts.membership else {
-        let why = &facts.membership_problem;
-        let message = format!("The membership could not be read: {why}.");
-        return Decision::Wait(note(Reason::Unreachable, message));
+        return Decision::Wait(unread(facts));
     };
     // The intent holds no state of the membership: what a member needs goes first, and the update
     // begins again by itself.

@@ -151,7 +151,7 @@ fn available(facts: &Facts, inputs: &Inputs) -> Finding {
             type_,
             "Unknown",
             "Unknown",
-            with_trouble(&unknown_words(facts), inputs),
+            with_trouble(&facts.unread(), inputs),
         ),
     }
 }
@@ -189,13 +189,6 @@ fn with_trouble(sentence: &str, inputs: &Inputs) -> String {
     }
 }
 
-pub(super) fn unknown_words(facts: &Facts) -> String {
-    format!(
-        "The membership could not be read: {}.",
-        facts.membership_problem
-    )
-}
-
 /// What speaks for a lost quorum: the leader's count, or the evidence of each voter.
 fn lost_words(facts: &Facts, inputs: &Inputs) -> String {
     evidence::lost_quorum(facts, inputs).unwrap_or_else(|| quorum_words(facts))
@@ -207,7 +200,7 @@ fn quorum_healthy(facts: &Facts, inputs: &Inputs) -> Finding {
         "True" => finding(type_, "True", "QuorumPresent", quorum_words(facts)),
         "False" => finding(type_, "False", "QuorumLost", lost_words(facts, inputs)),
         _ => {
-            let message = with_trouble(&unknown_words(facts), inputs);
+            let message = with_trouble(&facts.unread(), inputs);
             finding(type_, "Unknown", "Unreachable", message)
         }
     }
@@ -270,7 +263,7 @@ fn members_ready(facts: &Facts, inputs: &Inputs) -> Finding {
         return finding(type_, "False", reason, message);
     }
     if facts.membership.is_none() {
-        return finding(type_, "Unknown", "Unreachable", unknown_words(facts));
+        return finding(type_, "Unknown", "Unreachable", facts.unread());
     }
     if let Some(learner) = facts.learners.first() {
         let message = format!("Member {learner} is a learner.");
@@ -333,7 +326,7 @@ fn scale_complete(facts: &Facts, inputs: &Inputs) -> Finding {
         return finding(type_, "False", note.reason.name(), note.message.clone());
     }
     if facts.membership.is_none() {
-        return finding(type_, "Unknown", "Unreachable", unknown_words(facts));
+        return finding(type_, "Unknown", "Unreachable", facts.unread());
     }
     let voters = u32::try_from(facts.voters.len()).unwrap_or(u32::MAX);
     let complete = voters == wanted && inputs.record.operation.is_none();

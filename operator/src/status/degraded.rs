@@ -4,7 +4,7 @@
 //! blocked, members that are not ours, members that are down, a size that tolerates little.
 //! Must not know: the other conditions.
 
-use super::conditions::{Finding, finding, noted, quorum_words, unknown_words};
+use super::conditions::{Finding, finding, noted, quorum_words};
 use super::{Inputs, evidence};
 use crate::plan::{Facts, Reason};
 
@@ -42,7 +42,7 @@ pub(super) fn degraded(facts: &Facts, inputs: &Inputs) -> Finding {
         return finding(type_, "True", "MemberDown", lost);
     }
     if facts.membership.is_none() {
-        return finding(type_, "Unknown", "Unreachable", unknown_words(facts));
+        return finding(type_, "Unknown", "Unreachable", facts.unread());
     }
     let (alive, voters) = (facts.healthy.len(), facts.voters.len());
     if alive < voters {

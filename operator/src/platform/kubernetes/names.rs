@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use crate::crd::{API_VERSION, KIND};
 use crate::ids::{ObjectUid, Slot};
@@ -121,6 +121,18 @@ impl Names {
             (LABEL_CLUSTER, self.cluster.as_str()),
         ]));
         labels
+    }
+
+    /// Of an object that goes with its cluster.
+    #[must_use]
+    pub fn metadata(&self, name: String) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(name),
+            namespace: Some(self.namespace.clone()),
+            labels: Some(self.labels()),
+            owner_references: Some(vec![self.owner()]),
+            ..ObjectMeta::default()
+        }
     }
 
     /// What makes the garbage collector remove an object after its cluster. Claims never have it.

@@ -1,7 +1,6 @@
 //! The ServiceAccount of the members: it may do nothing, and its token is mounted nowhere.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Inputs, Object, present};
 
@@ -9,13 +8,7 @@ use super::{Inputs, Object, present};
 pub(super) fn render(inputs: &Inputs) -> Result<Object, String> {
     let names = inputs.names;
     let account = ServiceAccount {
-        metadata: ObjectMeta {
-            name: Some(names.cluster.clone()),
-            namespace: Some(names.namespace.clone()),
-            labels: Some(names.labels()),
-            owner_references: Some(vec![names.owner()]),
-            ..ObjectMeta::default()
-        },
+        metadata: names.metadata(names.cluster.clone()),
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
     };

@@ -4,7 +4,7 @@
 //! wanted, so that it rises before the cluster grows and falls only after it has shrunk (H37, H38).
 
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::super::names::LABEL_ROLE;
@@ -35,13 +35,7 @@ pub(super) fn render(inputs: &Inputs) -> Result<Object, String> {
         EvictionPolicy::AlwaysAllow => "AlwaysAllow",
     };
     let budget = PodDisruptionBudget {
-        metadata: ObjectMeta {
-            name: Some(names.cluster.clone()),
-            namespace: Some(names.namespace.clone()),
-            labels: Some(names.labels()),
-            owner_references: Some(vec![names.owner()]),
-            ..ObjectMeta::default()
-        },
+        metadata: names.metadata(names.cluster.clone()),
         spec: Some(PodDisruptionBudgetSpec {
             min_available: Some(IntOrString::Int(i32::try_from(needed).unwrap_or(i32::MAX))),
             selector: Some(LabelSelector {

@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, PodSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
 use super::{Inputs, Object, absent, digest, present};
@@ -72,13 +71,7 @@ pub(super) fn render(inputs: &Inputs) -> Result<Object, String> {
     let names = inputs.names;
     let name = name(inputs);
     let map = ConfigMap {
-        metadata: ObjectMeta {
-            name: Some(name.clone()),
-            namespace: Some(names.namespace.clone()),
-            labels: Some(names.labels()),
-            owner_references: Some(vec![names.owner()]),
-            ..ObjectMeta::default()
-        },
+        metadata: names.metadata(name.clone()),
         data: Some(data(inputs.spec)),
         immutable: Some(true),
         binary_data: None,

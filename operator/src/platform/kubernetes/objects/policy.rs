@@ -7,7 +7,7 @@ use k8s_openapi::api::networking::v1::{
     NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyIngressRule, NetworkPolicyPeer,
     NetworkPolicyPort, NetworkPolicySpec,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::super::names::{PORT_ADMIN, PORT_CLIENT, PORT_METRICS, PORT_PEER};
@@ -34,13 +34,7 @@ pub(super) fn render(inputs: &Inputs) -> Result<Object, String> {
     };
     let from = |sources: &Vec<NetworkPolicyPeer>| (!sources.is_empty()).then(|| sources.clone());
     let policy = NetworkPolicy {
-        metadata: ObjectMeta {
-            name: Some(names.cluster.clone()),
-            namespace: Some(names.namespace.clone()),
-            labels: Some(names.labels()),
-            owner_references: Some(vec![names.owner()]),
-            ..ObjectMeta::default()
-        },
+        metadata: names.metadata(names.cluster.clone()),
         spec: Some(NetworkPolicySpec {
             pod_selector: Some(labels(names.selector())),
             policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),

@@ -24,13 +24,7 @@ fn port(name: &str, number: u16) -> ServicePort {
 pub(super) fn peers(inputs: &Inputs) -> Result<Object, String> {
     let names = inputs.names;
     let service = Service {
-        metadata: ObjectMeta {
-            name: Some(names.peers()),
-            namespace: Some(names.namespace.clone()),
-            labels: Some(names.labels()),
-            owner_references: Some(vec![names.owner()]),
-            ..ObjectMeta::default()
-        },
+        metadata: names.metadata(names.peers()),
         spec: Some(ServiceSpec {
             cluster_ip: Some("None".to_owned()),
             publish_not_ready_addresses: Some(!Bug::HideUnready.lives()),
@@ -62,12 +56,8 @@ pub(super) fn client(inputs: &Inputs) -> Result<Object, String> {
     };
     let service = Service {
         metadata: ObjectMeta {
-            name: Some(names.client()),
-            namespace: Some(names.namespace.clone()),
-            labels: Some(names.labels()),
             annotations: Some(wanted.annotations.clone()),
-            owner_references: Some(vec![names.owner()]),
-            ..ObjectMeta::default()
+            ..names.metadata(names.client())
         },
         spec: Some(ServiceSpec {
             type_: Some(type_.to_owned()),

@@ -44,13 +44,7 @@ pub fn set(inputs: &Inputs) -> Result<Set, String> {
         "Parallel"
     };
     let set = StatefulSet {
-        metadata: ObjectMeta {
-            name: Some(names.cluster.clone()),
-            namespace: Some(names.namespace.clone()),
-            labels: Some(names.labels()),
-            owner_references: Some(vec![names.owner()]),
-            ..ObjectMeta::default()
-        },
+        metadata: names.metadata(names.cluster.clone()),
         spec: Some(StatefulSetSpec {
             service_name: Some(names.peers()),
             // After an outage all start together: none waits for another (H41).

@@ -7,7 +7,6 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, ConfigMapVolumeSource, Volume, VolumeMount};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Inputs, Object, present};
 use crate::settings::file;
@@ -28,13 +27,7 @@ fn name(inputs: &Inputs) -> String {
 pub(super) fn render(inputs: &Inputs) -> Result<Object, String> {
     let (names, name) = (inputs.names, name(inputs));
     let map = ConfigMap {
-        metadata: ObjectMeta {
-            name: Some(name.clone()),
-            namespace: Some(names.namespace.clone()),
-            labels: Some(names.labels()),
-            owner_references: Some(vec![names.owner()]),
-            ..ObjectMeta::default()
-        },
+        metadata: names.metadata(name.clone()),
         data: Some(BTreeMap::from([(FILE.to_owned(), file(inputs.spec))])),
         ..ConfigMap::default()
     };
