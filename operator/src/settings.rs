@@ -16,7 +16,7 @@ pub fn file(spec: &KvClusterSpec) -> String {
     write(&hot(spec))
 }
 
-/// What a member reports when it has taken [`file`].
+/// What a member reports when it has taken [`file()`].
 #[must_use]
 pub fn file_digest(spec: &KvClusterSpec) -> String {
     digest(file(spec).as_bytes())
