@@ -24,8 +24,8 @@ use crate::validate::SettingsCheck;
 const PASS_TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest an event may take.
 const EVENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The longest note of an event, in characters (the API allows 1 kB).
-const NOTE_MAX: usize = 900;
+/// The longest note of an event, in bytes: the API allows no more, and refuses the event otherwise.
+const NOTE_BYTES_MAX: usize = 1_024;
 
 /// What the workers of a process share.
 #[derive(Clone)]
@@ -177,7 +177,7 @@ impl Worker {
                 false => EventType::Normal,
             },
             reason: said.reason.to_owned(),
-            note: Some(said.note.chars().take(NOTE_MAX).collect()),
+            note: Some(noted(said.note)),
             action: said.action.to_owned(),
             secondary,
         };
@@ -191,6 +191,12 @@ impl Worker {
             Err(_) => tracing::warn!(cluster = %self.key, reason = said.reason, "no event in time"),
         }
     }
+}
+
+/// A note as the API takes it. It may quote a user's words, in any alphabet.
+fn noted(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(NOTE_BYTES_MAX));
+    text
 }
 
 /// A step as a log line shows it; an intent in one word.
@@ -209,5 +215,24 @@ fn brief(step: &Step) -> String {
             crate::plan::Latch::Recovered { epoch, .. } => format!("recovered, epoch {epoch}"),
         },
         other => format!("{other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_keeps_to_the_bytes_that_the_api_allows_in_any_alphabet() {
+        for letter in ["x", "ß", "数", "𝄞"] {
+            let note = noted(letter.repeat(2_000));
+            assert!(
+                note.len() <= NOTE_BYTES_MAX,
+                "{letter}: {} bytes",
+                note.len()
+            );
+            assert!(note.len() > NOTE_BYTES_MAX - 4 && note.ends_with(letter));
+        }
+        assert_eq!(noted("short".to_owned()), "short");
     }
 }
