@@ -60,6 +60,10 @@ fn tolerance(voters: usize, wanted: u32) -> (&'static str, &'static str, String)
         let words = format!("{voters} voters of {wanted} wanted.");
         return ("True", "ReducedTolerance", words);
     }
+    if voters == 1 {
+        let words = "The only voter is healthy. It tolerates no failure, as asked for.";
+        return ("False", "FullTolerance", words.to_owned());
+    }
     if voters == 2 {
         let words = "Two voters tolerate no failure. Use 1 or 3 members.";
         return ("True", "NoRedundancy", words.to_owned());

@@ -1,8 +1,7 @@
 //! Certificates of cert-manager: one object for each use that the spec leaves to it.
 //!
 //! cert-manager writes the Secret, members mount it, and the operator checks what is in it. Where
-//! its
-//! API does not exist, applying fails with a message that says so, and nothing starts.
+//! its API does not exist, applying fails with a message that says so, and nothing starts.
 
 use kube::core::ApiResource;
 use serde_json::json;
