@@ -145,7 +145,10 @@ fn paused(bench: &Bench) -> Result<()> {
         condition: ["Paused", "True", "PausedBySpec"],
         phase: "Paused",
         quorum: "True",
-        describe: &["Nothing is done while spec.paused is true. Set it to false"],
+        describe: &[
+            "Nothing is done while spec.paused is true. Set it to false",
+            "Worth knowing: spec.tls.peer.mode: traffic is not encrypted",
+        ],
         event: "Paused",
     };
     says(&cluster, &expected)?;
