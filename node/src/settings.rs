@@ -33,6 +33,8 @@ pub struct SettingsError {
     path: PathBuf,
     /// What is wrong, and what to do.
     why: String,
+    /// What is in the file is not known: it may be well.
+    unread: bool,
 }
 
 /// What is in force.
@@ -46,12 +48,20 @@ pub struct InForce {
     pub problem: String,
 }
 
+/// The file as it was when last read.
+#[derive(Default)]
+struct LastRead {
+    stamp: Option<FileStamp>,
+    /// Reading itself failed: to be tried again although nothing has changed.
+    again: bool,
+}
+
 /// The values in force and the file that may change them.
 pub struct Settings {
     file: Option<PathBuf>,
     base: HotSettings,
     in_force: ArcSwap<InForce>,
-    last_read: Mutex<Option<FileStamp>>,
+    last_read: Mutex<LastRead>,
     auto_compaction: watch::Sender<AutoCompaction>,
     reloaded: IntCounter,
     reload_failed: IntCounter,
@@ -72,7 +82,7 @@ impl Settings {
             file,
             base,
             in_force: ArcSwap::default(),
-            last_read: Mutex::new(None),
+            last_read: Mutex::default(),
             auto_compaction: watch::Sender::default(),
             reloaded: reloads("ok"),
             reload_failed: reloads("failed"),
@@ -83,8 +93,8 @@ impl Settings {
                 ..InForce::default()
             },
             Some(path) => {
-                *settings.last_read.lock() = FileStamp::of(path);
-                settings.load(path)?
+                settings.last_read.lock().stamp = FileStamp::of(path);
+                settings.load(path, bounded)?
             }
         };
         settings.effect(&begun.hot);
@@ -110,8 +120,12 @@ impl Settings {
         self.auto_compaction.subscribe()
     }
 
-    /// Reads the file again if it has changed.
+    /// Reads the file again if it has changed, or could not be read.
     pub fn refresh(&self) {
+        self.refresh_by(bounded);
+    }
+
+    fn refresh_by(&self, read: fn(&Path) -> io::Result<Vec<u8>>) {
         let Some(path) = &self.file else { return };
         // Somebody else is reading; what is in force is good enough.
         let Some(mut last_read) = self.last_read.try_lock() else {
@@ -119,13 +133,19 @@ impl Settings {
         };
         // Taken before reading: what changes meanwhile is seen next time.
         let found = FileStamp::of(path);
-        if *last_read == found {
+        let changed = last_read.stamp != found;
+        if !changed && !last_read.again {
             return;
         }
-        *last_read = found;
-        match self.load(path) {
+        last_read.stamp = found;
+        last_read.again = false;
+        match self.load(path, read) {
             Ok(new) => self.take(new),
-            Err(error) => self.keep(&error),
+            Err(error) => {
+                // No file descriptor was left, for one: nothing about the file will change.
+                last_read.again = error.unread;
+                self.keep(&error, changed);
+            }
         }
     }
 
@@ -143,12 +163,20 @@ impl Settings {
         }
     }
 
-    fn load(&self, path: &Path) -> Result<InForce, SettingsError> {
+    fn load(
+        &self,
+        path: &Path,
+        content: fn(&Path) -> io::Result<Vec<u8>>,
+    ) -> Result<InForce, SettingsError> {
         let error = |why: String| SettingsError {
             path: path.to_path_buf(),
             why,
+            unread: false,
         };
-        let bytes = bounded(path).map_err(|why| error(format!("cannot be read: {why}")))?;
+        let bytes = content(path).map_err(|why| SettingsError {
+            unread: true,
+            ..error(format!("cannot be read: {why}"))
+        })?;
         let values = read(&bytes).map_err(|why| error(why.to_string()))?;
         let hot = hot_over(&self.base, values).map_err(|why| error(why.to_string()))?;
         Ok(InForce {
@@ -181,12 +209,16 @@ impl Settings {
         self.in_force.store(Arc::new(new));
     }
 
-    fn keep(&self, error: &SettingsError) {
-        self.reload_failed.inc();
-        tracing::error!(
-            reason = %error,
-            "the settings file has changed and cannot be used; the settings before it stay in force"
-        );
+    /// Stays with what is in force, and says why; in the log once for every change of the file.
+    fn keep(&self, error: &SettingsError, changed: bool) {
+        if changed {
+            self.reload_failed.inc();
+            tracing::error!(
+                reason = %error,
+                "the settings file has changed and cannot be used; the settings before it stay in \
+                 force"
+            );
+        }
         let problem = error.to_string();
         self.in_force.rcu(|old| InForce {
             problem: problem.clone(),
@@ -292,6 +324,26 @@ mod tests {
         bench.put("quota-backend-bytes=100\n");
         settings.refresh();
         assert_eq!(settings.in_force(), before);
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_read_is_read_again_although_it_has_not_changed() {
+        let bench = Bench::with("quota-backend-bytes=100\n");
+        let settings = bench.open().unwrap();
+        bench.put("quota-backend-bytes=200\n");
+        for _ in 0..2 {
+            settings.refresh_by(|_| Err(io::Error::other("too many open files")));
+            let problem = settings.in_force().problem.clone();
+            assert!(problem.contains("too many open files"), "{problem}");
+            assert_eq!(settings.quota_backend_bytes(), Some(100));
+            assert_eq!(bench.reloads("failed"), 1, "once for every change");
+        }
+        settings.refresh();
+        let in_force = settings.in_force();
+        assert_eq!(in_force.hot.quota_backend_bytes, Some(200));
+        assert_eq!(in_force.problem, "");
+        settings.refresh();
+        assert_eq!(bench.reloads("ok"), 1, "what was read is not read again");
     }
 
     #[test]
