@@ -78,6 +78,7 @@ pub fn validate(
     let bootstrap = bootstrap(spec.bootstrap.as_ref(), record, &mut found);
     let storage_bytes = storage(resource, &mut found);
     check_texts(spec, &mut found);
+    flags::check_env(spec, &mut found);
     flags::check(spec, settings, &mut found);
     check_security(spec, &mut found);
     check_certificates(resource, record, &mut found);

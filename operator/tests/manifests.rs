@@ -102,6 +102,19 @@ fn mistakes_are_named_with_place_and_remedy() {
             "spec.config.quota-backend-bytes: has a field of its own; use spec.quotaBackendBytes",
         ),
         (
+            "spec: {env: [{name: A, value: b}, {name: ETCD_DATA_DIR, value: /x}]}",
+            "spec.env[1].name: `ETCD_DATA_DIR` is set by the operator; leave it out",
+        ),
+        (
+            "spec: {env: [{name: ETCD_LOG_FORMAT, value: text}]}",
+            "spec.env[0].name: `ETCD_LOG_FORMAT` is set by the operator; leave it out",
+        ),
+        (
+            "spec: {env: [{name: ETCD_AUTO_COMPACTION_RETENTION, value: '24'}]}",
+            "spec.env[0].name: `ETCD_AUTO_COMPACTION_RETENTION` has a field of its own; use \
+             spec.autoCompaction.retention",
+        ),
+        (
             "spec: {config: {a: '1', max-wals: refused}}",
             "spec.config.max-wals: --max-wals=refused is not allowed",
         ),

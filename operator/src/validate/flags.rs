@@ -8,6 +8,27 @@ use crate::crd::{CONFIG_WITH_FIELD, KvClusterSpec, RESERVED_CONFIG};
 use crate::settings::{Settings, auto_compaction, quota};
 use std::collections::BTreeMap;
 
+/// What is said of a flag that the operator renders.
+const SET_BY_US: &str = "is set by the operator; leave it out";
+/// Flags without a place in `spec.config` that every member is given on its command line.
+const GIVEN: [&str; 2] = ["log-format", "managed"];
+
+/// The variables of the pods: a member does not start with one that stands for a flag it is given,
+/// and what has a field of its own is pushed over any variable.
+pub(super) fn check_env(spec: &KvClusterSpec, found: &mut Findings) {
+    for (index, variable) in spec.env.iter().enumerate() {
+        let Some(flag) = variable.name.strip_prefix("ETCD_") else {
+            continue;
+        };
+        let flag = flag.to_ascii_lowercase().replace('_', "-");
+        let given = GIVEN.contains(&flag.as_str()).then(|| SET_BY_US.to_owned());
+        if let Some(why) = not_in_config(&flag).or(given) {
+            let path = format!("spec.env[{index}].name");
+            found.refuse(path, format!("`{}` {why}", variable.name));
+        }
+    }
+}
+
 /// The settings that are the user's, by the word of the program that will get them: each field by
 /// itself, so that the one that is wrong is named, and then all together.
 pub(super) fn check(spec: &KvClusterSpec, settings: SettingsCheck, found: &mut Findings) {
@@ -61,7 +82,7 @@ pub(super) fn not_in_config(key: &str) -> Option<String> {
     // Members take the names of older releases too.
     let name = key.strip_prefix("experimental-").unwrap_or(key);
     if RESERVED_CONFIG.contains(&name) {
-        return Some("is set by the operator; leave it out".to_owned());
+        return Some(SET_BY_US.to_owned());
     }
     let mut fields = CONFIG_WITH_FIELD.iter();
     let (_, field) = fields.find(|(with_field, _)| *with_field == name)?;

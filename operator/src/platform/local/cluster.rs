@@ -2,11 +2,9 @@
 //!
 //! Every pass begins with what a kubelet and a set controller do elsewhere (`keep`): it notices
 //! ends, kills what does not stop, removes volumes whose deletion was asked for, writes the
-//! settings
-//! that members take while they run, and starts slots of the set in which nothing was started yet.
-//! Everything else happens only as a step
-//! (`platform.rs`). Calls to the disk block: the files are small, and nothing else waits in this
-//! process.
+//! settings that members take while they run, and starts slots of the set in which nothing was
+//! started yet. Everything else happens only as a step (`platform.rs`). Calls to the disk block:
+//! the files are small, and nothing else waits in this process.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
