@@ -5,4 +5,5 @@ mod kv_model;
 mod kv_property;
 mod kv_readers;
 mod kv_scripts;
+mod quota;
 mod tls;

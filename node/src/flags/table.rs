@@ -377,7 +377,7 @@ const FLAGS: &[Flag] = &[
         "0",
         Number,
         Served,
-        "most stored bytes; 0: 2 GiB, negative: none",
+        "most stored bytes in use; 0: 2 GiB, negative: none",
     ),
     flag(
         "auto-compaction-mode",

@@ -22,10 +22,10 @@ pub fn cost(op: &Op) -> u64 {
 ///
 /// # Errors
 /// [`Error::NoSpace`]
-pub fn check(op: &Op, size_total: u64, quota_bytes: Option<u64>) -> Result<(), Error> {
+pub fn check(op: &Op, size_in_use: u64, quota_bytes: Option<u64>) -> Result<(), Error> {
     let cost = cost(op);
     match quota_bytes {
-        Some(quota) if cost > 0 && size_total.saturating_add(cost) >= quota => Err(Error::NoSpace),
+        Some(quota) if cost > 0 && size_in_use.saturating_add(cost) >= quota => Err(Error::NoSpace),
         _ => Ok(()),
     }
 }

@@ -287,8 +287,10 @@ fn check_quota(context: &Context, op: &Op) -> Result<(), Status> {
     let Some(reader) = context.handle.reader() else {
         return Ok(());
     };
-    let total = reader.sizes().total;
-    Ok(quota::check(op, total, quota)?)
+    // What is dead goes by itself, when it is worth a rewrite: counted, it would keep a store shut
+    // whose keys were deleted because it was full.
+    let in_use = reader.sizes().in_use;
+    Ok(quota::check(op, in_use, quota)?)
 }
 
 fn count_ops(context: &Context, txn: &kv::Txn) {
