@@ -4,6 +4,7 @@ use super::interval_set::IntervalSet;
 use super::membership::{ClusterInfo, Member, Members};
 use super::types::{Interval, Put, Txn, TxnOp};
 use super::{Op, quota, validate};
+use crate::storage::revision_log::Sizes;
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -100,17 +101,23 @@ fn a_txn_costs_its_larger_branch_and_what_writes_nothing_passes_a_full_store() {
         ..Txn::default()
     });
     assert_eq!(quota::cost(&txn), 256 + 1 + 300);
-    assert!(quota::check(&txn, 1_000, Some(1_558)).is_ok());
-    assert_eq!(
-        quota::check(&txn, 1_000, Some(1_557)),
-        Err(super::Error::NoSpace)
-    );
+    let of = |in_use, total| Sizes { total, in_use };
+    let full = Err(super::Error::NoSpace);
+    let small = of(1_000, 1_000);
+    assert!(quota::check(&txn, small, Some(1_558)).is_ok());
+    assert_eq!(quota::check(&txn, small, Some(1_557)), full);
+    let dead = 2_000 / 2 + (128 << 20);
+    let crowded = of(0, 2_000 - 557 + dead - 1);
+    assert!(quota::check(&txn, crowded, Some(2_000)).is_ok());
+    let crowded = of(0, 2_000 - 557 + dead);
+    assert_eq!(quota::check(&txn, crowded, Some(2_000)), full);
+    let huge = of(u64::MAX, u64::MAX);
     assert!(
-        quota::check(&txn, u64::MAX, None).is_ok(),
+        quota::check(&txn, huge, None).is_ok(),
         "no quota, no refusal"
     );
     let compact = Op::Txn(Txn::default());
-    assert!(quota::check(&compact, u64::MAX, Some(1)).is_ok());
+    assert!(quota::check(&compact, huge, Some(1)).is_ok());
 }
 
 #[test]

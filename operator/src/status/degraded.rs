@@ -1,7 +1,8 @@
 //! The condition `Degraded`: what may not happen now, and what is worth knowing of the spec.
 //!
 //! The first that applies is said, the worst first: a spec that is refused, a change that is
-//! blocked, members that are not ours, members that are down, a size that tolerates little.
+//! blocked, members that are not ours, members that are down, settings that a member cannot use, a
+//! size that tolerates little.
 //! Must not know: the other conditions.
 
 use super::conditions::{Finding, finding, noted, quorum_words};
@@ -20,7 +21,6 @@ pub(super) fn degraded(facts: &Facts, inputs: &Inputs) -> Finding {
         Reason::LearnerStuck,
         Reason::MemberLost,
         Reason::RecoveryRefused,
-        Reason::SettingsRefused,
     ];
     if let Some(note) = noted(inputs, &blocked) {
         return finding(type_, "True", note.reason.name(), note.message.clone());
@@ -47,6 +47,9 @@ pub(super) fn degraded(facts: &Facts, inputs: &Inputs) -> Finding {
     let (alive, voters) = (facts.healthy.len(), facts.voters.len());
     if alive < voters {
         return finding(type_, "True", "MemberDown", quorum_words(facts));
+    }
+    if let Some(note) = noted(inputs, &[Reason::SettingsRefused]) {
+        return finding(type_, "True", note.reason.name(), note.message.clone());
     }
     let (status, reason, words) = tolerance(voters, inputs.desired.replicas);
     // What is wrong comes before what is merely worth knowing; here nothing is.

@@ -287,10 +287,7 @@ fn check_quota(context: &Context, op: &Op) -> Result<(), Status> {
     let Some(reader) = context.handle.reader() else {
         return Ok(());
     };
-    // What is dead goes by itself, when it is worth a rewrite: counted, it would keep a store shut
-    // whose keys were deleted because it was full.
-    let in_use = reader.sizes().in_use;
-    Ok(quota::check(op, in_use, quota)?)
+    Ok(quota::check(op, reader.sizes(), quota)?)
 }
 
 fn count_ops(context: &Context, txn: &kv::Txn) {
