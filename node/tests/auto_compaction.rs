@@ -1,10 +1,10 @@
 //! A whole node with the system's clock: the settings of automatic compaction reach the thread
 //! that follows them, at its start and while it runs, and it ends with the node.
 
+use crate::lone;
+use quorate_node::Node;
 use quorate_node::config::{AutoCompaction, HotSettings};
 use quorate_node::kv::{Op, Put};
-use quorate_node::replica::Bootstrap;
-use quorate_node::{Node, NodeConfig};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -24,26 +24,11 @@ fn ask(data: &TempDir, retention: &str) {
 }
 
 async fn node(data: &TempDir, auto_compaction: AutoCompaction) -> Node {
-    let file = data.path().join("settings");
-    let config = NodeConfig {
-        heartbeat_ms: 50,
-        election_ms: 500,
-        hot: HotSettings {
-            auto_compaction,
-            ..HotSettings::default()
-        },
-        settings_file: Some(file).filter(|file| file.exists()),
-        ..NodeConfig::managed("lone", data.path().join("data"))
+    let hot = HotSettings {
+        auto_compaction,
+        ..HotSettings::default()
     };
-    let node = Node::start(config).expect("a free port and an empty directory");
-    let bootstrap = Bootstrap {
-        cluster_uuid: [7; 16],
-        member_id: 1,
-        peer_urls: Vec::new(),
-    };
-    let joined = node.handle().bootstrap(bootstrap).await;
-    joined.expect("the directory is empty");
-    node
+    lone::start(data, hot).await
 }
 
 /// Writes once; returns the revision.

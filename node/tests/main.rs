@@ -5,5 +5,6 @@ mod kv_model;
 mod kv_property;
 mod kv_readers;
 mod kv_scripts;
+mod lone;
 mod quota;
 mod tls;

@@ -1,11 +1,11 @@
 //! A whole node at its quota, over the network: what deletions and a compaction set free can be
 //! written again, without a restart and without a further command.
 
+use crate::lone;
 use quorate_api::client;
 use quorate_api::etcdserverpb as pb;
+use quorate_node::Node;
 use quorate_node::config::HotSettings;
-use quorate_node::replica::Bootstrap;
-use quorate_node::{Node, NodeConfig};
 use std::time::Duration;
 use tempfile::TempDir;
 use tonic::Code;
@@ -19,23 +19,11 @@ const QUOTA_BYTES: u64 = 100_000;
 type Client = pb::kv_client::KvClient<Channel>;
 
 async fn full_node(data: &TempDir) -> (Node, Client) {
-    let config = NodeConfig {
-        heartbeat_ms: 50,
-        election_ms: 500,
-        hot: HotSettings {
-            quota_backend_bytes: Some(QUOTA_BYTES),
-            ..HotSettings::default()
-        },
-        ..NodeConfig::managed("lone", data.path().join("data"))
+    let hot = HotSettings {
+        quota_backend_bytes: Some(QUOTA_BYTES),
+        ..HotSettings::default()
     };
-    let node = Node::start(config).expect("a free port and an empty directory");
-    let bootstrap = Bootstrap {
-        cluster_uuid: [7; 16],
-        member_id: 1,
-        peer_urls: Vec::new(),
-    };
-    let joined = node.handle().bootstrap(bootstrap).await;
-    joined.expect("the directory is empty");
+    let node = lone::start(data, hot).await;
     let endpoint = Endpoint::from_shared(format!("http://{}", node.client_addrs()[0]));
     let channel = endpoint.expect("an address").connect().await;
     let mut client = client::kv(channel.expect("the node listens"));
